@@ -1,0 +1,60 @@
+# make demo    set up .venv and do the main job end to end: real requests through a pool of two workers
+# make test    the whole suite           TESTS="tests/test_pool.py -k lifespan" picks some of it
+# make test-core   the channel, isolation, runner and pool tests, with few dependencies
+# make soak    the tests that run for minutes
+# make lint    ruff and mypy --strict
+# make clean   remove environments, caches and build products
+#
+# PYTHON=/path/to/python make ...   uses that interpreter, with an environment of its own (.venv-3.14.2).
+# Without it: the newest CPython >= 3.13 that scripts/find-python finds, in .venv.
+# Works with GNU make 3.81 (macOS).
+
+PYTHON ?=
+TESTS ?= tests
+PYTEST ?=
+CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py)
+
+ifeq ($(strip $(PYTHON)),)
+VENV := .venv
+else
+TAG := $(shell scripts/find-python --tag '$(PYTHON)')
+ifeq ($(TAG),)
+$(error PYTHON=$(PYTHON) cannot be used)
+endif
+VENV := .venv-$(TAG)
+endif
+PY := $(VENV)/bin/python
+
+# An environment whose interpreter has gone, or whose folder was moved, is made again.
+$(shell scripts/make-env --check '$(VENV)' '$(PYTHON)')
+
+.PHONY: demo test test-core soak lint clean
+.NOTPARALLEL:
+
+demo: $(VENV)/.stamp-base
+	@$(PY) examples/demo/demo.py
+
+test: $(VENV)/.stamp-test
+	$(PY) -m pytest $(PYTEST) $(TESTS)
+
+test-core: $(VENV)/.stamp-test-core
+	@test -n "$(CORE)" || { echo "no channel, isolation, runner or pool tests found" >&2; exit 1; }
+	$(PY) -m pytest $(PYTEST) $(CORE)
+
+soak: $(VENV)/.stamp-test
+	$(PY) -m pytest -m soak --timeout 900 $(PYTEST) $(TESTS)
+
+lint: $(VENV)/.stamp-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+# One stamp for each extra; a second run finds it newer than what it was made from, and starts at once.
+$(VENV)/.stamp-base: pyproject.toml scripts/make-env
+	@scripts/make-env '$(VENV)' '$(PYTHON)' ''
+$(VENV)/.stamp-%: pyproject.toml scripts/make-env
+	@scripts/make-env '$(VENV)' '$(PYTHON)' '$*'
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,178 @@
+"""What an app may `send()` and when: the ASGI transition tables, without I/O.
+
+HTTP (ASGI HTTP spec 2.5, "Response Start", "Response Body") and WebSocket (ASGI WebSocket spec 2.5). An exchange has a
+state; a message's type looks up (state, type) in the table; a miss is an illegal step and raises `AppProtocolError` in
+the app. `check_start` and `check_body` hold what a message must be; they are called where the app runs, so that the
+host passes on what it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..types import Headers, Message
+
+START, BODY, TRAILERS, DONE = "start", "body", "trailers", "done"
+CONNECTING, OPEN, DENYING, CLOSED = "connecting", "open", "denying", "closed"
+
+
+class AppProtocolError(RuntimeError):
+    """The app sent what ASGI does not allow here."""
+
+
+HTTP: Final = {
+    (START, "http.response.start"): BODY,
+    (START, "http.response.early_hint"): START,
+    (START, "http.response.debug"): START,
+    (BODY, "http.response.body"): BODY,
+    (BODY, "http.response.pathsend"): DONE,
+    (TRAILERS, "http.response.trailers"): TRAILERS,
+}
+
+WEBSOCKET: Final = {
+    (CONNECTING, "websocket.accept"): OPEN,
+    (CONNECTING, "websocket.close"): CLOSED,
+    (CONNECTING, "websocket.http.response.start"): DENYING,
+    (DENYING, "websocket.http.response.body"): DENYING,
+    (OPEN, "websocket.send"): OPEN,
+    (OPEN, "websocket.close"): CLOSED,
+}
+
+
+def next_state(table: dict[tuple[str, str], str], state: str, message: Message) -> str:
+    """The state after `message`. `AppProtocolError` if it is illegal in `state`, `TypeError` if it is no message."""
+    try:
+        kind = message["type"]
+        return table[state, kind]
+    except KeyError:
+        pass
+    except TypeError:
+        raise TypeError(f"send() takes an ASGI message (a dict), not {type(message).__name__}") from None
+    if "type" not in message:
+        raise AppProtocolError("the message given to send() has no 'type'")
+    legal = sorted(kind for at, kind in table if at == state)
+    expected = f"expected {' or '.join(map(repr, legal))}" if legal else "the response is complete"
+    raise AppProtocolError(f"unexpected ASGI message {kind!r} in state {state!r}: {expected}")
+
+
+def check_status(status: object) -> int:
+    """`status`, if it is an int from 100 to 999 (RFC 9110, section 15)."""
+    if type(status) is not int:
+        try:
+            status = int(status)  # type: ignore[call-overload]  # http.HTTPStatus is an int
+        except (TypeError, ValueError):
+            raise TypeError(f"status is {status!r}, which is no int") from None
+    if not 100 <= status <= 999:
+        raise AppProtocolError(f"status {status} is out of range 100 to 999")
+    return int(status)
+
+
+def check_headers(headers: Iterable[Any], *, lower: bool = False) -> tuple[Headers, int]:
+    """`headers` as a list of pairs of bytes, and the body's length that they declare (-1 if none).
+
+    Refused: names or values that are no bytes (`TypeError`), with CR, LF or NUL (RFC 9110, section 5.5), and a second
+    Content-Length (`AppProtocolError`).
+    """
+    out: Headers = []
+    length = -1
+    for pair in headers:
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            raise TypeError(f"header {pair!r} is no (name, value) pair") from None
+        if type(name) is not bytes or type(value) is not bytes:
+            name, value = _header_bytes(name, value)
+        if b"\n" in value or b"\r" in value or b"\0" in value or b"\n" in name or b"\r" in name or b"\0" in name:
+            raise AppProtocolError(f"header {name!r}: {value!r} has a CR, LF or NUL")
+        if not name:
+            raise AppProtocolError(f"header with an empty name, value {value!r}")
+        if len(name) == 14 and name.lower() == b"content-length":
+            if length >= 0:
+                raise AppProtocolError("a second Content-Length header")
+            if not value.isdigit():
+                raise AppProtocolError(f"Content-Length is {value!r}, which is no number")
+            length = int(value)
+        out.append((name, value))
+    return out, length
+
+
+def _header_bytes(name: Any, value: Any) -> tuple[bytes, bytes]:
+    for part in (name, value):
+        if not isinstance(part, (bytes, bytearray, memoryview)):
+            raise TypeError(f"header ({name!r}, {value!r}): {part!r} is {type(part).__name__}, not bytes")
+    return bytes(name), bytes(value)
+
+
+def check_body(message: Message) -> bytes:
+    """The message's body as bytes. `TypeError` if it is none."""
+    body = message.get("body", b"")
+    if type(body) is not bytes:
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise TypeError(f"the body of {message['type']!r} is {type(body).__name__}, not bytes")
+        body = bytes(body)
+    return body
+
+
+class HTTPExchange:
+    """The response side of one HTTP exchange: `step` takes each message that the app sends.
+
+    `status`, `headers` are there from the start on; `done` when the response is complete.
+    """
+
+    __slots__ = ("_bodiless", "_left", "done", "headers", "state", "status", "trailers")
+
+    def __init__(self, method: str) -> None:
+        self.state = START
+        self.status = 0
+        self.headers: Headers = []
+        self.trailers = False
+        self.done = False
+        self._left = -1  # bytes that the declared length still allows; -1: no length
+        self._bodiless = method == "HEAD"
+
+    def __repr__(self) -> str:
+        return f"<HTTPExchange {self.state}, status {self.status}>"
+
+    def step(self, message: Message) -> bytes:
+        """Take `message`; the body to pass on. Raises `AppProtocolError` or `TypeError`, in the app."""
+        state = next_state(HTTP, self.state, message)
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            return b""
+        if kind == "http.response.body":
+            return self._body(message)
+        if kind == "http.response.trailers":
+            if not message.get("more_trailers", False):
+                self.state, self.done = DONE, True
+            return b""
+        self.state, self.done = state, state is DONE
+        return b""
+
+    def _start(self, message: Message) -> None:
+        if "status" not in message:
+            raise AppProtocolError("'http.response.start' has no 'status'")
+        status = check_status(message["status"])
+        headers, length = check_headers(message.get("headers") or ())
+        if status < 200 and status != 101:
+            return  # informational (RFC 9110, section 15.2): the real start is still to come
+        self.status, self.headers, self._left = status, headers, length
+        self.trailers = bool(message.get("trailers", False))
+        self._bodiless = self._bodiless or status in (204, 304)
+        self.state = BODY
+
+    def _body(self, message: Message) -> bytes:
+        body = check_body(message)
+        more = message.get("more_body", False)
+        if self._bodiless:
+            body = b""
+        elif self._left >= 0:
+            self._left -= len(body)
+            if self._left < 0:
+                raise AppProtocolError(f"the body is {-self._left} bytes longer than its Content-Length")
+            if not more and self._left:
+                raise AppProtocolError(f"the body is {self._left} bytes shorter than its Content-Length")
+        if not more:
+            self.state, self.done = (TRAILERS, False) if self.trailers else (DONE, True)
+        return body

@@ -1,0 +1,71 @@
+"""Frames: what crosses a channel, and the one codec for them.
+
+A frame is a plain tuple that begins with its opcode; a batch is a list of frames, and one `marshal` string. Tuples, not
+dataclasses: a frozen dataclass costs more to make than everything else that a small request costs on its way, and
+`marshal` carries exact tuples alone. `LAYOUT` says what each holds, `describe` prints one.
+
+`marshal` carries None, bool, int, float, complex, str, bytes, tuple, list, dict, set and frozenset of these, and with
+`allow_code=False` nothing else: nothing is unpickled on either side.
+
+Large bodies do not go inside a frame: from `LOAN_SIZE` bytes on they follow their batch as items of their own (see
+`lane`), and the frame holds a `LOAN` in their place.
+"""
+
+from __future__ import annotations
+
+import marshal
+from typing import Any, Final
+
+Frame = tuple[Any, ...]
+
+LOAN_SIZE: Final = 16 * 1024  # bytes; below, copying inside the batch is cheaper than an item of its own
+LOAN: Final = False  # stands where a body would: the next lent item is it
+
+# host to worker, on the work lane
+CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION = 1, 2, 3, 4
+# host to worker, on the flow lane
+EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 10, 11, 12, 13, 14, 15
+# worker to host
+REPLY, ERROR, STARTED, WANT, MESSAGE, END, LOG, READY, FAILED, BYE, LENT_BACK = 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
+
+LAYOUT: Final[dict[int, tuple[str, ...]]] = {
+    CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
+    CALL_WSGI: ("CALL_WSGI", "id", "app", "runner", "environ", "body"),
+    CALL_EXCHANGE: ("CALL_EXCHANGE", "id", "app", "runner", "head", "body"),
+    CALL_FUNCTION: ("CALL_FUNCTION", "id", "function", "args", "kwargs"),
+    EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body
+    ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed
+    CANCEL: ("CANCEL", "id"),  # nobody waits for the answer any more
+    GONE: ("GONE", "id"),  # the client has left: `http.disconnect`
+    STOP: ("STOP", "seconds"),  # finish what runs, for at most so long, shut the app down, end
+    RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
+    REPLY: ("REPLY", "id", "status", "headers", "body"),
+    ERROR: ("ERROR", "id", "error"),
+    STARTED: ("STARTED", "id"),  # the app began to run it and waits for something
+    WANT: ("WANT", "id"),  # the app waits in `receive()`
+    MESSAGE: ("MESSAGE", "id", "message", "data"),  # an ASGI event of `send()`; `data` is its body
+    END: ("END", "id"),  # the app has returned
+    LOG: ("LOG", "record"),
+    READY: ("READY", "info"),
+    FAILED: ("FAILED", "error"),  # the worker could not start
+    BYE: ("BYE", "threads"),  # the worker's last word: the threads that the app left running
+    LENT_BACK: ("LENT_BACK", "count"),  # that many of the host's loans were released
+}
+
+
+def encode(frames: list[Frame]) -> bytes:
+    """`frames` as bytes. `ValueError` if one holds something that `marshal` does not carry."""
+    return marshal.dumps(frames)
+
+
+def decode(data: bytes) -> list[Frame]:
+    """The frames that `encode` was given."""
+    return marshal.loads(data, allow_code=False)  # type: ignore[no-any-return]
+
+
+def describe(frame: Frame) -> str:
+    """`frame` for a reader: `REPLY(id=3, status=200, ...)`."""
+    name, *fields = LAYOUT.get(frame[0], (f"?{frame[0]}",))
+    values = [repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..." for value in frame[1:]]
+    named = [f"{field}={value}" for field, value in zip(fields, values, strict=False)]
+    return f"{name}({', '.join(named + values[len(fields) :])})"

@@ -1,0 +1,98 @@
+"""A lane between interpreters of one process: an interpreter queue and a counted wake-up.
+
+An item is one marshalled batch, then its loans as `memoryview` items. Which loans follow is the batch's last frame, a
+bare int. An item without loans is a bytes object alone, so that the work lane, which carries no loans, can be emptied
+from both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import _interpreters
+from .frames import Frame, decode, encode
+from .lane import Buffer, Item, LaneClosed
+from .wakeup import Wakeup
+
+Address = tuple[int, int, int]
+
+
+class QueueLane:
+    """One end of the lane; which end it is, its use decides. The end made without an address owns the queue."""
+
+    __slots__ = ("_empty", "_get", "_put", "_wakeup", "owner", "queue")
+
+    def __init__(self, address: Address | None = None) -> None:
+        self.owner = address is None
+        self.queue = _interpreters.create_queue() if address is None else address[0]
+        self._wakeup = Wakeup() if address is None else Wakeup(address[1], address[2])
+        self._put, self._get, self._empty = _interpreters.queue_calls()
+
+    def __repr__(self) -> str:
+        return f"<QueueLane queue {self.queue}, {self._wakeup!r}>"
+
+    def address(self) -> Address:
+        """What the other end is made of, in whichever interpreter."""
+        return (self.queue, *self._wakeup.fds())
+
+    def fileno(self) -> int:
+        return self._wakeup.fileno()
+
+    def send(self, frames: list[Frame], loans: Sequence[Buffer] = ()) -> None:
+        try:
+            if loans:
+                self._put(self.queue, encode([*frames, (len(loans),)]))
+                for loan in loans:
+                    self._put(self.queue, memoryview(loan))
+                self._wakeup.wake(1 + len(loans))
+            else:
+                self._put(self.queue, encode(frames))
+                self._wakeup.wake()
+        except ValueError:
+            raise
+        except Exception as error:
+            raise LaneClosed(str(error)) from None
+
+    def clear(self) -> None:
+        self._wakeup.take()
+
+    def receive(self) -> Item | None:
+        try:
+            data = self._get(self.queue)[0]
+        except self._empty:
+            return None
+        except Exception as error:
+            raise LaneClosed(str(error)) from None
+        if type(data) is not bytes:  # its interpreter ended: UNBOUND
+            return [], []
+        frames = decode(data)
+        if len(frames[-1]) > 1:
+            return frames, []
+        return frames, self._loans(frames.pop()[0])
+
+    def _loans(self, count: int) -> list[memoryview]:
+        loans: list[memoryview] = []
+        while len(loans) < count:
+            try:
+                loan: Any = self._get(self.queue)[0]
+            except self._empty:  # the sender is between its puts
+                continue
+            loans.append(loan if loan is not None else memoryview(b""))
+        return loans
+
+    def take_back(self) -> list[Frame]:
+        taken: list[Frame] = []
+        while True:
+            try:
+                data = self._get(self.queue)[0]
+            except self._empty:
+                return taken
+            if type(data) is bytes:
+                taken += decode(data)
+
+    def close(self) -> None:
+        if self.owner:
+            self.owner = False
+            _interpreters.destroy_queue(self.queue)
+            self._wakeup.close()

@@ -1,0 +1,58 @@
+"""A lane between threads of one interpreter: a deque and a counted wake-up.
+
+The batch is marshalled all the same: a worker must never share a list or dict with the host, and what one isolation
+kind refuses to carry every kind refuses.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from .frames import Frame, decode, encode
+from .lane import Buffer, Item, LaneClosed
+from .wakeup import Wakeup
+
+
+class ThreadLane:
+    """Both ends of the lane."""
+
+    __slots__ = ("_items", "_wakeup")
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[bytes, list[memoryview]]] = deque()
+        self._wakeup = Wakeup()
+
+    def __repr__(self) -> str:
+        return f"<ThreadLane {len(self._items)} items, {self._wakeup!r}>"
+
+    def fileno(self) -> int:
+        return self._wakeup.fileno()
+
+    def send(self, frames: list[Frame], loans: Sequence[Buffer] = ()) -> None:
+        self._items.append((encode(frames), [memoryview(loan) for loan in loans]))
+        try:
+            self._wakeup.wake()
+        except OSError as error:
+            raise LaneClosed(str(error)) from None
+
+    def clear(self) -> None:
+        self._wakeup.take()
+
+    def receive(self) -> Item | None:
+        try:
+            data, loans = self._items.popleft()
+        except IndexError:
+            return None
+        return decode(data), loans
+
+    def take_back(self) -> list[Frame]:
+        taken: list[Frame] = []
+        while True:
+            try:
+                taken += decode(self._items.popleft()[0])
+            except IndexError:
+                return taken
+
+    def close(self) -> None:
+        self._wakeup.close()

@@ -1,0 +1,8 @@
+"""A module that raises while it is imported."""
+
+
+def configure():
+    raise LookupError("SETTINGS is not set")
+
+
+configure()

@@ -1,0 +1,101 @@
+"""Functions for ``pool.call``, and factories and attributes for ``app=``."""
+
+import os
+import sys
+import threading
+
+import gates
+
+COUNTER = 0
+
+
+class Holder:
+    """A namespace to reach by a dotted path."""
+
+    @staticmethod
+    def add(left, right=1):
+        return left + right
+
+    @staticmethod
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"dotted"})
+
+
+def make():
+    """A factory of an ASGI app."""
+
+    async def made(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"made"})
+
+    return made
+
+
+def make_wsgi():
+    """A factory of a WSGI app."""
+
+    def made(environ, start_response):
+        start_response("200 OK", [])
+        return [b"made"]
+
+    return made
+
+
+def make_badly():
+    """A factory that fails."""
+    raise LookupError("no configuration")
+
+
+def add(left, right=1):
+    return left + right
+
+
+async def add_later(left, right=1):
+    return left + right
+
+
+def identity(value):
+    return value
+
+
+def kinds(*args, **kwargs):
+    """The types' names, to show that they survive the way."""
+    return [type(arg).__name__ for arg in args], {name: type(arg).__name__ for name, arg in kwargs.items()}
+
+
+def fail(text):
+    raise LookupError(text)
+
+
+def unmarshallable():
+    return threading.Lock()
+
+
+def count():
+    """Counts up in this copy of the module."""
+    global COUNTER
+    COUNTER += 1
+    return COUNTER
+
+
+def block(started, gate):
+    """Hold the worker's thread until the test lets it go."""
+    gates.signal(started)
+    gates.block(gate)
+    return "through"
+
+
+def pid():
+    return os.getpid()
+
+
+def has_module(name):
+    return name in sys.modules
+
+
+def environment(name):
+    return os.environ.get(name)
+
+
+not_callable = 7

@@ -1,0 +1,78 @@
+"""The app's side of a test's named pipes. All calls are bounded or can be cancelled."""
+
+import asyncio
+import os
+import select
+import time
+from urllib.parse import parse_qsl
+
+
+def query(raw):
+    """A query string (bytes or str) as a dict of str."""
+    return dict(parse_qsl(raw.decode("latin-1") if isinstance(raw, bytes) else raw))
+
+
+def signal(path, data=b"."):
+    """Write to the pipe at `path`; nothing happens if `path` is empty."""
+    if not path:
+        return
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def block(path, seconds=20.0):
+    """Hold the calling thread until the test writes one byte, at most `seconds`."""
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+            try:
+                return os.read(fd, 1)
+            except BlockingIOError:  # another waiter took the byte
+                continue
+        raise TimeoutError(path)
+    finally:
+        os.close(fd)
+
+
+async def wait(path):
+    """Wait, without holding the thread, until the test writes one byte."""
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            readable = asyncio.Event()
+            loop.add_reader(fd, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(fd)
+            try:
+                return os.read(fd, 1)
+            except BlockingIOError:  # another waiter took the byte
+                continue
+    finally:
+        os.close(fd)
+
+
+def spin(path):
+    """Burn CPU, deaf to every exception, until the file at `path` exists or 20 s have passed."""
+    end = time.monotonic() + 20.0
+    while True:
+        try:
+            while not os.path.exists(path):
+                if time.monotonic() > end:
+                    return
+            return
+        except BaseException:
+            continue
+
+
+def burn(seconds):
+    """Burn CPU in pure Python for `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
