@@ -11,7 +11,7 @@
 
 PYTHON ?=
 TESTS ?= tests
-PYTEST ?=
+PYTEST_ARGS ?=
 CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py)
 
 ifeq ($(strip $(PYTHON)),)
@@ -28,21 +28,23 @@ PY := $(VENV)/bin/python
 # An environment whose interpreter has gone, or whose folder was moved, is made again.
 $(shell scripts/make-env --check '$(VENV)' '$(PYTHON)')
 
-.PHONY: demo test test-core soak lint clean
+.PHONY: demo test test-core core-env soak lint clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.stamp-base
 	@$(PY) examples/demo/demo.py
 
 test: $(VENV)/.stamp-test
-	$(PY) -m pytest $(PYTEST) $(TESTS)
+	$(PY) -m pytest $(PYTEST_ARGS) $(TESTS)
 
 test-core: $(VENV)/.stamp-test-core
 	@test -n "$(CORE)" || { echo "no channel, isolation, runner or pool tests found" >&2; exit 1; }
-	$(PY) -m pytest $(PYTEST) $(CORE)
+	$(PY) -m pytest $(PYTEST_ARGS) $(CORE)
+
+core-env: $(VENV)/.stamp-test-core
 
 soak: $(VENV)/.stamp-test
-	$(PY) -m pytest -m soak --timeout 900 $(PYTEST) $(TESTS)
+	$(PY) -m pytest -m soak --timeout 900 $(PYTEST_ARGS) $(TESTS)
 
 lint: $(VENV)/.stamp-dev
 	$(PY) -m ruff check .

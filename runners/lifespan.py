@@ -1,17 +1,18 @@
 """The ASGI lifespan of one worker (Lifespan 2.0): start-up before its first request, shutdown after its last.
 
-The application runs in one task of the worker's loop. What it may send is a table; anything else raises in it.
+The application runs in one task of the worker's loop. What it may send is a table; anything else raises in
+it.
 
     starting --startup.complete--> running --(shutdown sent)--> stopping --shutdown.complete / .failed--> over
     starting --startup.failed----> over
 
-- `off`: the application is never called. `auto`: an application that raises, or returns, before `startup.complete`
-  does not support the protocol; that is logged at debug. `on`: then the start fails.
-- `startup.failed` fails the start in every mode, with the application's own message. So do SystemExit and what else
-  is no Exception: they are no way to say "not supported".
-- A task that does not end by itself is cancelled, and given up after that: nothing here waits for ever, except for
-  the application's answer to startup and shutdown. Whoever awaits those sets the deadline: cancelling
-  `startup()` or `shutdown()` cancels the application's task.
+- `off`: the application is never called. `auto`: an application that raises, or returns, before
+  `startup.complete` does not support the protocol; that is logged at debug. `on`: then the start fails.
+- `startup.failed` fails the start in every mode, with the application's own message. So do SystemExit and
+  what else is no Exception: they are no way to say "not supported".
+- A task that does not end by itself is cancelled, and given up after that: nothing here waits for ever,
+  except for the application's answer to startup and shutdown. Whoever awaits those sets the deadline:
+  cancelling `startup()` or `shutdown()` cancels the application's task.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ _STEPS = {
 class Lifespan:
     """Drives the lifespan of `app`; `mode` is "auto", "on" or "off".
 
-    `grace` is the time in seconds that the application's task has to end after its last message, and once more after
-    it is cancelled. Raises ValueError for another mode.
+    `grace` is the time in seconds that the application's task has to end after its last message, and once
+    more after it is cancelled. Raises ValueError for another mode.
     """
 
     def __init__(self, app: Application, mode: str, *, grace: float = 1.0) -> None:
@@ -73,10 +74,10 @@ class Lifespan:
         return f"<Lifespan {self._mode} {self._step}>"
 
     async def startup(self) -> dict[str, Any]:
-        """Start the application; returns its state, which the worker copies shallowly into each request's scope.
+        """Start the application; returns its state, which the worker copies into each request's scope.
 
-        Returns {} with `off` and where the application does not support the protocol. Raises AppLoadError, with the
-        application's own message, when its start failed. A second call raises RuntimeError.
+        Returns {} with `off` and where the application does not support the protocol. Raises AppLoadError,
+        with the application's own message, when its start failed. A second call raises RuntimeError.
         """
         if self._step != "new":
             raise RuntimeError(f"the lifespan was already started: {self!r}")
@@ -92,7 +93,9 @@ class Lifespan:
         error = self._error
         self._error = None
         if self._failure is not None:
-            raise AppLoadError(self._failure or "the application's lifespan startup failed", _trace(error)) from error
+            raise AppLoadError(
+                self._failure or "the application's lifespan startup failed", _trace(error)
+            ) from error
         if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
             raise AppLoadError(f"lifespan startup: {_describe(error)}", _trace(error)) from error
         why = "the application returned before startup.complete" if error is None else _describe(error)
@@ -151,7 +154,7 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # startup() decides what it means
             if self._step == "starting" or self._failure is not None:
                 self._error = error
             elif not isinstance(error, asyncio.CancelledError):

@@ -1,17 +1,18 @@
-"""The WSGI runner: calls an application as PEP 3333 says, buffered (`run_wsgi`) or piece by piece (`serve_wsgi`).
+"""The WSGI runner: calls an app as PEP 3333 says, whole (`run_wsgi`) or piece by piece (`serve_wsgi`).
 
 Rules, all held by one class, `Response`:
 
 - Status and headers leave at the first non-empty body byte, or at the end: until then `start_response` with
   `exc_info` may replace them. Afterwards it raises what `exc_info` holds.
 - What `write()` got goes first. Each piece the application yields leaves before the next is asked for.
-- `close()` of the returned iterable is called exactly once, whatever happens. If it fails while another error is on
-  its way, that other error wins and the failure is logged.
+- `close()` of the returned iterable is called exactly once, whatever happens. If it fails while another error
+  is on its way, that other error wins and the failure is logged.
 - HEAD, 204 and 304 send no body. More or fewer bytes than `Content-Length` are an error of the application.
-- A mistake of the application raises TypeError (a wrong type), ValueError (a wrong value) or RuntimeError (a wrong
-  order of steps), in the application where it can be.
+- A mistake of the application raises TypeError (a wrong type), ValueError (a wrong value) or RuntimeError (a
+  wrong order of steps), in the application where it can be.
 
-The common case, `start_response` once and a list of one bytes, makes one Response and one copy of the header list.
+The common case, `start_response` once and a list of one bytes, makes one Response and one copy of the header
+list.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
     type ExcInfo = tuple[type[BaseException], BaseException, object] | tuple[None, None, None]
+    type Write = Callable[[bytes], None]
     type Headers = list[tuple[str, str]]
 
     class Sink(Protocol):
@@ -49,8 +51,7 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*", re.ASCII)
 # RFC 2616 section 13.5.1, which PEP 3333 ("Other HTTP Features") names.
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding")
-    + ("upgrade",)
+    "connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
 )
 _CACHE_LIMIT = 512  # entries of each cache: an application that makes up names cannot grow them further
 _statuses: dict[str, int] = {}  # checked status lines -> code
@@ -60,8 +61,8 @@ _names: dict[str, bool] = {}  # checked header names -> is it Content-Length?
 def run_wsgi(app: WSGIApplication, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes]:
     """Call `app` with a complete `environ` and return its whole answer: (status, headers, body).
 
-    The default handler, which custom runners call. Raises whatever the application raises, and TypeError, ValueError
-    or RuntimeError where it breaks PEP 3333.
+    The default handler, which custom runners call. Raises whatever the application raises, and TypeError,
+    ValueError or RuntimeError where it breaks PEP 3333.
     """
     response = Response(None, environ.get("REQUEST_METHOD") == "HEAD")
     result = app(environ, response.start_response)
@@ -81,9 +82,9 @@ def run_wsgi(app: WSGIApplication, environ: WSGIEnvironment) -> tuple[str, list[
 def serve_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: Sink) -> None:
     """Call `app` with a complete `environ` and send its answer to `sink` as it comes.
 
-    Returns when the answer is whole. Raises what `run_wsgi` raises, and what `sink` raises (OSError when the client
-    has gone). After an error the caller looks at its sink: not started means an error page can be sent, started means
-    the connection must be aborted.
+    Returns when the answer is whole. Raises what `run_wsgi` raises, and what `sink` raises (OSError when the
+    client has gone). After an error the caller looks at its sink: not started means an error page can be
+    sent, started means the connection must be aborted.
     """
     response = Response(sink, environ.get("REQUEST_METHOD") == "HEAD")
     response.drain(app(environ, response.start_response))
@@ -120,7 +121,7 @@ class Response:
         state = "ended" if self.ended else "sent" if self.sent else "waiting"
         return f"<Response {self.status!r} {state}>"
 
-    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Callable[[bytes], None]:
+    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
         """PEP 3333 `start_response`: check and keep status and headers; returns `write`."""
         if self.status is not None:
             self._restart(exc_info)
@@ -148,7 +149,7 @@ class Response:
                 raise TypeError("the WSGI application returned None, not an iterable of bytes")
             for chunk in result:
                 if type(chunk) is not bytes:
-                    chunk = _check_chunk(chunk, "the response body")
+                    chunk = _check_chunk(chunk, "the response body")  # noqa: PLW2901  # same piece, exact type
                 if chunk:
                     self._send(chunk)
                     if self.bodiless:
@@ -159,7 +160,7 @@ class Response:
             try:
                 if (close := getattr(result, "close", None)) is not None:
                     close()
-            except Exception:
+            except Exception:  # noqa: BLE001  # the first error is the one to tell
                 _log.exception("close() of the WSGI response failed after another error")
             raise
         self.ended = True
@@ -172,9 +173,9 @@ class Response:
         if not self.bodiless:
             left = self.left
             if left is not None:
-                if len(data) > left:
-                    raise RuntimeError(f"the WSGI application sent {len(data) - left} bytes over its Content-Length")
-                self.left = left - len(data)
+                left = self.left = left - len(data)
+                if left < 0:
+                    raise RuntimeError(f"the WSGI application sent {-left} bytes over its Content-Length")
             if not self.sent:
                 self._begin(self.status)
             self.sink.write(data)  # type: ignore[union-attr]  # _begin made one
@@ -210,17 +211,16 @@ class Response:
 
 
 def check_headers(headers: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], int | None]:
-    """Check an application's header list; returns a copy of it and its Content-Length in bytes (None: it has none).
+    """Check an application's header list; returns a copy of it and its Content-Length in bytes, or None.
 
-    Raises TypeError for anything but a list of (str, str) tuples, ValueError for a bad name (RFC 9110 section 5.6.2),
-    a control character or a character outside latin-1 in a value, a hop-by-hop header, and a wrong or second
-    Content-Length. For `wsgi.early_hints` too.
+    Raises TypeError for anything but a list of (str, str) tuples, ValueError for a bad name (RFC 9110 section
+    5.6.2), a control character or a character outside latin-1 in a value, a hop-by-hop header, and a wrong or
+    second Content-Length. For `wsgi.early_hints` too.
     """
     if not isinstance(headers, list):
         raise TypeError(f"WSGI response headers must be a list, not {type(headers).__name__}")
     length: int | None = None
-    checked = headers.copy()
-    for index, item in enumerate(checked):
+    for item in headers:
         if type(item) is not tuple or len(item) != 2:
             raise TypeError(f"a WSGI response header must be a (name, value) tuple, not {item!r:.80}")
         name, value = item
@@ -228,19 +228,19 @@ def check_headers(headers: list[tuple[str, str]]) -> tuple[list[tuple[str, str]]
             if not isinstance(name, str) or not isinstance(value, str):
                 raise TypeError(f"name and value of a WSGI response header must be str: {item!r:.80}")
             # A subclass (a lazy or "safe" string) does not travel: take its text.
-            name, value = checked[index] = str.__str__(name), str.__str__(value)
+            return check_headers([(str.__str__(key), str.__str__(text)) for key, text in headers])
         is_length = _names.get(name)
         if is_length is None:
             is_length = _check_name(name)
-        if not (value.isascii() and value.isprintable()) and _VALUE.fullmatch(value) is None:
-            raise ValueError(f"the value of the WSGI response header {name!r} has a forbidden character: {value!r:.80}")
+        if (not value.isascii() or not value.isprintable()) and _VALUE.fullmatch(value) is None:
+            raise ValueError(f"forbidden character in the WSGI response header {name!r}: {value!r:.80}")
         if is_length:
             if length is not None:
                 raise ValueError("the WSGI application gave a second Content-Length header")
-            if not (value.isascii() and value.isdigit()):
+            if not value.isascii() or not value.isdigit():
                 raise ValueError(f"Content-Length of the WSGI response is not a number: {value!r:.80}")
             length = int(value)
-    return checked, length
+    return headers.copy(), length
 
 
 def _check_name(name: str) -> bool:
@@ -261,7 +261,7 @@ def _check_status(status: str) -> int:
     if type(status) is not str:
         raise TypeError(f"a WSGI status must be a str such as '200 OK', not {type(status).__name__}")
     if _STATUS.fullmatch(status) is None:
-        raise ValueError(f"a WSGI status must be three digits from 200 on, a space and a reason: {status!r:.80}")
+        raise ValueError(f"a WSGI status must be a code from 200 on, a space and a reason: {status!r:.80}")
     code = int(status[:3])
     if len(_statuses) < _CACHE_LIMIT:
         _statuses[status] = code

@@ -1,8 +1,9 @@
-"""The WSGI environ: checked on the host, completed in the worker, or built from an ASGI scope; and its streams.
+"""The WSGI environ: checked on the host, completed in the worker, or built from a scope; and its streams.
 
 - The host sends only plain data: `check_environ` takes `wsgi.input` out (it travels by itself) and drops
   `wsgi.errors`, which stays on the host.
-- CGI strings are bytes-as-latin-1 (PEP 3333, "Unicode Issues"). A key with a dot is an extension: any plain data.
+- CGI strings are bytes-as-latin-1 (PEP 3333, "Unicode Issues"). A key with a dot is an extension: any plain
+  data.
 - In the worker `complete` adds what PEP 3333 asks of a server. What the caller gave wins.
 - Header names with "_" never reach an environ: there "X_User" could not be told from "X-User".
 """
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
         def read(self, size: int, /) -> Any: ...
 
 
-__all__ = ["ErrorStream", "FileWrapper", "InputStream", "check_environ", "complete", "from_scope", "make_input"]
+__all__ = [
+    "ErrorStream",
+    "FileWrapper",
+    "InputStream",
+    "check_environ",
+    "complete",
+    "from_scope",
+    "make_input",
+]
 
 _log = logging.getLogger("subpool.wsgi")
 
@@ -40,10 +49,10 @@ _keys: dict[bytes, str] = {}  # header name -> environ key; "" means dropped
 def check_environ(environ: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | Readable]:
     """Check what a caller gave to `run_wsgi`; returns (a plain dict that marshal carries, the body).
 
-    The dict is the caller's without `wsgi.input` and `wsgi.errors`. The body is bytes, or the object with `read` that
-    was given. Raises ValueError for a missing key and for text that latin-1 cannot hold, TypeError for a key that is
-    no str, a CGI value that is no str, data that marshal cannot carry, and a `wsgi.input` that is neither bytes nor
-    readable; the message names the key.
+    The dict is the caller's without `wsgi.input` and `wsgi.errors`. The body is bytes, or the object with
+    `read` that was given. Raises ValueError for a missing key and for text that latin-1 cannot hold,
+    TypeError for a key that is no str, a CGI value that is no str, data that marshal cannot carry, and a
+    `wsgi.input` that is neither bytes nor readable; the message names the key.
     """
     try:
         plain = dict(environ)
@@ -70,7 +79,7 @@ def check_environ(environ: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | R
     return plain, body
 
 
-def _check_value(key: str, value: object) -> object:
+def _check_value(key: str, value: Any) -> Any:
     """The slow way of one value: not ASCII text. Returns what is sent for it."""
     if isinstance(value, str):
         value = str.__str__(value)  # an enum member or a "safe" string: marshal takes exact types only
@@ -102,8 +111,9 @@ def complete(
 ) -> dict[str, Any]:
     """The whole environ for an application: the server's keys (PEP 3333), under those of `environ`.
 
-    `stream` becomes `wsgi.input`, `errors` `wsgi.errors`, `worker` (an id) `subpool.worker`; `multithread` and
-    `multiprocess` say whether other calls may run beside this one. Without `early_hints` hints are ignored.
+    `stream` becomes `wsgi.input`, `errors` `wsgi.errors`, `worker` (an id) `subpool.worker`; `multithread`
+    and `multiprocess` say whether other calls may run beside this one. Without `early_hints` hints are
+    ignored.
     """
     return {
         "SCRIPT_NAME": "",
@@ -130,8 +140,8 @@ def _ignore_hints(headers: list[tuple[str, str]]) -> None:
 def from_scope(scope: Mapping[str, Any]) -> dict[str, Any]:
     """The environ of an ASGI http scope (ASGI spec, "WSGI Compatibility"), for `complete`.
 
-    `path` may begin with `root_path` (which becomes SCRIPT_NAME) or not. Headers are joined with ",", cookies with
-    "; ". Raises ValueError for another type of scope and for two Content-Lengths that differ.
+    `path` may begin with `root_path` (which becomes SCRIPT_NAME) or not. Headers are joined with ",", cookies
+    with "; ". Raises ValueError for another type of scope and for two Content-Lengths that differ.
     """
     if scope["type"] != "http":
         raise ValueError(f"only an http scope has a WSGI environ, not {scope['type']!r}")
@@ -190,7 +200,7 @@ def _join(key: str, first: str, second: str) -> str:
     """The value of a repeated header (RFC 9110 section 5.3; RFC 6265 section 5.4 for cookies)."""
     if key == "CONTENT_LENGTH":
         if first != second:
-            raise ValueError(f"scope 'headers' has two Content-Lengths that differ: {first!r:.40} and {second!r:.40}")
+            raise ValueError(f"scope 'headers' has two Content-Lengths: {first!r:.40}, {second!r:.40}")
         return first
     return first + ("; " if key == "HTTP_COOKIE" else ",") + second
 
@@ -212,15 +222,15 @@ def _encode_path(path: str, raw_path: bytes | None) -> str:
 
 
 def make_input(data: bytes, pull: Callable[[], bytes] | None) -> io.BytesIO | InputStream:
-    """`wsgi.input` for a body that begins with `data`; the rest comes from `pull` (None: there is no more)."""
+    """`wsgi.input` for a body that begins with `data`; `pull` brings the rest (None: there is no more)."""
     return io.BytesIO(data) if pull is None else InputStream(data, pull)
 
 
 class InputStream:
-    """`wsgi.input` over a body that is still arriving; reads as io.BytesIO would, and keeps one piece at a time.
+    """`wsgi.input` over a body that is still arriving; reads as io.BytesIO would, keeps one piece at a time.
 
-    `pull()` waits for the next piece and returns b"" at the end; after that it is not called again. What it raises
-    (OSError when the client has gone) comes out of the read.
+    `pull()` waits for the next piece and returns b"" at the end; after that it is not called again. What it
+    raises (OSError when the client has gone) comes out of the read.
     """
 
     __slots__ = ("_data", "_pos", "_pull")
@@ -304,8 +314,8 @@ class InputStream:
 class ErrorStream:
     """`wsgi.errors`: each whole line becomes an ERROR record of the logger "subpool.wsgi".
 
-    An unfinished line waits for its end, for `flush()` (which the worker also calls after the request), or for 65,536
-    characters. `extra` goes onto each record (`request`, for one).
+    An unfinished line waits for its end, for `flush()` (which the worker also calls after the request), or
+    for 65,536 characters. `extra` goes onto each record (`request`, for one).
     """
 
     __slots__ = ("_extra", "_partial")

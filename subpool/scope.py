@@ -21,10 +21,6 @@ from .types import Headers
 Head = tuple[bytes, str, bytes | None, bytes, Headers, tuple[str, int | None] | None, dict[str, Any] | None]
 
 TEMPLATES: Final = 64
-DYNAMIC: Final = frozenset(("path", "raw_path", "query_string", "headers", "client", "state"))
-STATIC: Final = frozenset(
-    ("type", "asgi", "http_version", "method", "scheme", "root_path", "server", "extensions", "subprotocols")
-)
 ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
 _SCHEMES: Final = {"http": "http", "websocket": "ws"}
 
@@ -113,7 +109,10 @@ def pack(scope: Mapping[str, Any]) -> Head:
         get("type"), get("http_version"), get("method"), get("scheme"), get("root_path"), server,
         _frozen("asgi", get("asgi")), _frozen("extensions", get("extensions")), _listed(get("subprotocols")),
     )  # fmt: skip
-    blob = _blobs.get(key)
+    try:
+        blob = _blobs.get(key)
+    except TypeError:  # an unhashable field: `_pack_static` names it
+        blob = None
     if blob is None:
         blob = _pack_static(scope, key)
     return blob, path, raw_path, query, pack_headers(headers) if headers else [], client, state
@@ -140,9 +139,6 @@ def _pack_static(scope: Mapping[str, Any], key: tuple[Any, ...]) -> bytes:
     kind = _typed("type", _required(scope, "type"), str)
     if kind not in _SCHEMES:
         raise ValueError(f"scope['type'] is {kind!r}; it must be 'http' or 'websocket'")
-    unknown = scope.keys() - DYNAMIC - STATIC
-    if unknown:
-        raise ValueError(f"scope has unknown fields {sorted(map(str, unknown))}; extensions go into 'extensions'")
     static: dict[str, Any] = {
         "type": kind,
         "http_version": _typed("http_version", scope.get("http_version", "1.1"), str),

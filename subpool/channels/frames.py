@@ -25,8 +25,10 @@ LOAN: Final = False  # stands where a body would: the next lent item is it
 CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION = 1, 2, 3, 4
 # host to worker, on the flow lane
 EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 10, 11, 12, 13, 14, 15
+# host to worker's steward, on the control lane
+INTERRUPT, GIVE_BACK, HALT = 16, 17, 18
 # worker to host
-REPLY, ERROR, STARTED, WANT, MESSAGE, END, LOG, READY, FAILED, BYE, LENT_BACK = 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
+REPLY, ERROR, STARTED, WANT, MESSAGE, END, LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK = range(20, 32)
 
 LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
@@ -39,6 +41,9 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     GONE: ("GONE", "id"),  # the client has left: `http.disconnect`
     STOP: ("STOP", "seconds"),  # finish what runs, for at most so long, shut the app down, end
     RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
+    INTERRUPT: ("INTERRUPT", "id"),
+    GIVE_BACK: ("GIVE_BACK",),  # return the calls that were not begun
+    HALT: ("HALT",),  # end the steward
     REPLY: ("REPLY", "id", "status", "headers", "body"),
     ERROR: ("ERROR", "id", "error"),
     STARTED: ("STARTED", "id"),  # the app began to run it and waits for something
@@ -50,6 +55,7 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     FAILED: ("FAILED", "error"),  # the worker could not start
     BYE: ("BYE", "threads"),  # the worker's last word: the threads that the app left running
     LENT_BACK: ("LENT_BACK", "count"),  # that many of the host's loans were released
+    GIVEN_BACK: ("GIVEN_BACK", "ids"),
 }
 
 

@@ -1,0 +1,447 @@
+"""How a worker runs each kind of call.
+
+ASGI: a task that starts eagerly, so that an app which never waits never touches the loop. WSGI: on the worker's own
+thread, or with `threads > 1` on a pool of them. Functions: like WSGI on the loop's thread, awaited if they are async.
+
+Every call ends in exactly one REPLY, ERROR or END. `Step` marks what is on a thread, for the interrupter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import marshal
+import threading
+from collections.abc import Coroutine, Generator
+from types import coroutine
+from typing import TYPE_CHECKING, Any
+
+from ..channels import frames as f
+from ..channels.exchange import AppProtocolError, check_headers, check_status
+from ..channels.frames import Frame
+from ..environ import ErrorStream, complete, from_scope, make_input
+from ..errors import AppError, AppLoadError, RunnerError, SubpoolError, to_wire
+from .apps import App
+from .importer import as_app_error, load_object
+from .interrupt import Interrupted, Step
+from .streams import ASGIPort, Inbox, SyncPort
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+CANCELLED = 4096  # cancellations remembered of calls that had not arrived
+
+
+@coroutine
+def resume(coro: Coroutine[Any, Any, Any], yielded: Any, step: Step, call: int) -> Generator[Any, Any, Any]:
+    """Drive `coro`, which has yielded once, to its end, each step of it marked as `call`'s."""
+    while True:
+        error = None
+        value = None
+        try:
+            value = yield yielded
+        except BaseException as caught:
+            error = caught
+        step.current = call
+        try:
+            yielded = coro.send(value) if error is None else coro.throw(error)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            error = None
+            step.leave()
+
+
+class Calls:
+    """What the worker runs now."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._inboxes: dict[int, Inbox] = {}
+        self._cancelled: dict[int, None] = {}
+        self._steps: dict[int, Step] = {}  # of calls on the pool's threads
+        self._functions: dict[str, Any] = {}
+        self._threads: int = worker.setup["threads"]
+        self._limit: int = worker.setup["max_concurrency"]
+        self._executor: Any = None
+        self._local = threading.local()
+
+    def __repr__(self) -> str:
+        return f"<Calls: {len(self._tasks)} tasks, {len(self._steps)} on threads>"
+
+    def room(self) -> bool:
+        """Whether another call may begin."""
+        return len(self._tasks) < self._limit and len(self._steps) < self._threads
+
+    # beginning
+
+    def begin(self, frame: Frame) -> None:
+        """Begin a call that came from the work lane."""
+        op, call, name = frame[0], frame[1], frame[2]
+        if self._cancelled and call in self._cancelled:
+            del self._cancelled[call]
+            self._fail(call, asyncio.CancelledError())
+            return
+        if op == f.CALL_FUNCTION:
+            self._spawn(call, self._function(call, name, frame[3]))
+            return
+        app = self._worker.apps.get(name)
+        if app is None or frame[5] is None or op == f.CALL_EXCHANGE:
+            self._spawn(call, self._prepared(frame))
+        elif op == f.CALL_ASGI and app.interface == "asgi":
+            self._spawn(call, self._asgi(call, app, frame[3], frame[4], frame[5]))
+        else:
+            self._dispatch(frame, app, frame[5])
+
+    def _spawn(self, call: int, coro: Coroutine[Any, Any, None]) -> None:
+        worker = self._worker
+        step = worker.step
+        step.current = call
+        try:
+            task = asyncio.Task(coro, loop=worker.loop, eager_start=True)
+        except Interrupted as error:
+            self._fail(call, error)
+            return
+        finally:
+            step.leave()
+        if not task.done():
+            self._tasks[call] = task
+            worker.post((f.STARTED, call))
+
+    async def _prepared(self, frame: Frame) -> None:
+        """The slow way: the app is to be imported first, the body to be fetched, or both are streams."""
+        op, call, name, runner, head, body = frame
+        try:
+            app = await self._worker.apps.start(name)
+            if op == f.CALL_EXCHANGE:
+                await self._exchange(call, app, head)
+                return
+            if body is None:
+                body = await self._fetch(call)
+        except BaseException as error:
+            self._tasks.pop(call, None)
+            self._fail(call, error)
+            return
+        if op == f.CALL_ASGI and app.interface == "asgi":
+            await self._asgi(call, app, runner, head, body)
+        else:
+            self._tasks.pop(call, None)
+            self._dispatch(frame, app, body)
+
+    def _dispatch(self, frame: Frame, app: App, body: bytes) -> None:
+        """A call to a WSGI app, with an environ or with a scope to make one of."""
+        op, call, _, runner, head, _ = frame
+        if app.interface == "asgi":
+            self._fail(call, AppLoadError(f"{app.name!r} is an ASGI app: call it with run_asgi"))
+            return
+        if op == f.CALL_ASGI:
+            environ = from_scope(app.scopes.build(head))
+        else:
+            environ = head
+        if self._threads == 1:
+            frame_out, loan = self._wsgi(self._worker.step, call, app, runner, environ, body, op == f.CALL_ASGI)
+            self._worker.post(frame_out, loan)
+        else:
+            self._on_thread(call, self._wsgi, call, app, runner, environ, body, op == f.CALL_ASGI)
+
+    # ASGI
+
+    async def _asgi(self, call: int, app: App, runner: str | None, head: Any, body: bytes) -> None:
+        worker = self._worker
+        try:
+            run = worker.apps.runner(runner, "run_asgi")
+            coro = run(app.app, app.scopes.build(head), body)
+            try:
+                yielded = coro.send(None)
+            except StopIteration as stop:
+                answer = stop.value
+            except AttributeError:
+                if hasattr(coro, "send"):
+                    raise
+                raise RunnerError(f"run_asgi of runner {runner!r} is no coroutine function") from None
+            else:
+                answer = await resume(coro, yielded, worker.step, call)
+            if runner is None:
+                status, headers, body = answer
+            else:
+                status, headers, body = _checked_asgi(runner, answer)
+        except BaseException as error:
+            self._tasks.pop(call, None)
+            self._fail(call, error)
+            return
+        self._tasks.pop(call, None)
+        loan = worker.lend(body)
+        worker.post((f.REPLY, call, status, headers, body if loan is None else f.LOAN), loan)
+
+    async def _fetch(self, call: int) -> bytes:
+        """The body of a call that was too large for its frame."""
+        inbox = self._inboxes[call] = Inbox()
+        pieces: list[bytes] = []
+        try:
+            while True:
+                message = await self.next_event(call, inbox)
+                pieces.append(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            del self._inboxes[call]
+
+    async def next_event(self, call: int, inbox: Inbox) -> dict[str, Any]:
+        """Ask the host for the call's next event, and wait for it."""
+        if not inbox.events:
+            self._worker.post((f.WANT, call))
+            while not inbox.events:
+                inbox.waiter = self._worker.loop.create_future()
+                await inbox.waiter
+        return inbox.events.popleft()
+
+    async def _exchange(self, call: int, app: App, head: Any) -> None:
+        """A whole ASGI exchange, both ways a stream. A WSGI app is served through the same port."""
+        worker = self._worker
+        inbox = self._inboxes[call] = Inbox()
+        scope = app.scopes.build(head)
+        try:
+            if app.interface == "wsgi":
+                await self._wsgi_exchange(call, app, scope, inbox)
+            else:
+                port = ASGIPort(self, worker, call, inbox, scope)
+                coro: Any = app.app(scope, port.receive, port.send)
+                try:
+                    yielded = coro.send(None)
+                except StopIteration:
+                    pass
+                else:
+                    await resume(coro, yielded, worker.step, call)
+                port.finish()
+        finally:
+            self._inboxes.pop(call, None)
+            inbox.end()
+        self._tasks.pop(call, None)
+        worker.post((f.END, call))
+
+    # WSGI
+
+    def _wsgi(
+        self, step: Step, call: int, app: App, runner: str | None, environ: dict[str, Any], body: bytes, asgi: bool
+    ) -> tuple[Frame, Any]:
+        """Run the app on this thread; the frame to post, and its loan."""
+        worker = self._worker
+        step.current = call
+        try:
+            run = worker.apps.runner(runner, "run_wsgi")
+            complete(
+                environ, stream=make_input(body, None), errors=ErrorStream({"request": call}),
+                multithread=worker.shared or self._threads > 1, worker=worker.id,
+            )  # fmt: skip
+            answer = run(app.app, environ)
+            status, headers, body = answer if runner is None else _checked_wsgi(runner, answer)
+            if asgi:
+                status, headers = asgi_answer(status, headers)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            step.leave()
+            return self._error(call, error), None
+        step.leave()
+        loan = worker.lend(body)
+        return (f.REPLY, call, status, headers, body if loan is None else f.LOAN), loan
+
+    def _on_thread(self, call: int, function: Any, *args: Any) -> None:
+        """Run `function(step, *args)` on the pool; post the frame that it answers with, if it is one."""
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._executor = ThreadPoolExecutor(self._threads, f"subpool-wsgi-{self._worker.id}")
+        loop = self._worker.loop
+        self._steps[call] = Step()
+
+        def run() -> None:
+            step = self._steps[call] = getattr(self._local, "step", None) or Step()
+            self._local.step = step
+            frame: Any = None
+            try:
+                frame = function(step, *args)
+            except BaseException as error:
+                frame = self._error(call, error), None
+            loop.call_soon_threadsafe(self._off_thread, call, frame)
+
+        self._executor.submit(run)
+        self._worker.post((f.STARTED, call))
+
+    def _off_thread(self, call: int, answer: tuple[Frame, Any]) -> None:
+        self._steps.pop(call, None)
+        self._worker.post(*answer)
+        self._worker.pull_soon()
+
+    async def _wsgi_exchange(self, call: int, app: App, scope: dict[str, Any], inbox: Inbox) -> None:
+        from subpool.runners.wsgi import serve_wsgi
+
+        worker = self._worker
+        threaded = self._threads > 1
+        port = SyncPort(self, worker, call, inbox, threaded)
+        environ = from_scope(scope)
+        complete(
+            environ, stream=make_input(b"", port.pull), errors=ErrorStream({"request": call}),
+            multithread=worker.shared or threaded, worker=worker.id,
+        )  # fmt: skip
+
+        def run(step: Step) -> None:
+            step.current = call
+            try:
+                serve_wsgi(app.app, environ, port)
+                port.finish()
+            finally:
+                step.leave()
+
+        if not threaded:
+            run(worker.step)
+            return
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._executor = ThreadPoolExecutor(self._threads, f"subpool-wsgi-{worker.id}")
+
+        def on_thread() -> None:
+            step = self._steps[call] = getattr(self._local, "step", None) or Step()
+            self._local.step = step
+            try:
+                run(step)
+            finally:
+                worker.loop.call_soon_threadsafe(self._free, call)
+
+        self._steps[call] = Step()
+        await worker.loop.run_in_executor(self._executor, on_thread)
+
+    def _free(self, call: int) -> None:
+        self._steps.pop(call, None)
+        self._worker.pull_soon()
+
+    # functions
+
+    async def _function(self, call: int, name: str, arguments: bytes) -> None:
+        worker = self._worker
+        try:
+            function = self._functions.get(name)
+            if function is None:
+                function = self._functions[name] = load_object(name)
+            args, kwargs = marshal.loads(arguments, allow_code=False)
+            answer = function(*args, **kwargs)
+            if asyncio.iscoroutine(answer):
+                try:
+                    yielded = answer.send(None)
+                except StopIteration as stop:
+                    answer = stop.value
+                else:
+                    answer = await resume(answer, yielded, worker.step, call)
+            try:
+                data = marshal.dumps(answer, allow_code=False)
+            except ValueError as error:
+                raise TypeError(f"the answer of {name!r} is no plain data: {error}") from None
+        except BaseException as error:
+            self._tasks.pop(call, None)
+            self._fail(call, error)
+            return
+        self._tasks.pop(call, None)
+        loan = worker.lend(data)
+        worker.post((f.REPLY, call, 0, None, data if loan is None else f.LOAN), loan)
+
+    # what comes for calls under way
+
+    def event(self, call: int, message: dict[str, Any], data: Any) -> None:
+        """An event for the call's `receive()`."""
+        inbox = self._inboxes.get(call)
+        if inbox is not None:
+            if data is not None:
+                message["body" if message["type"] == "http.request" else "bytes"] = data
+            inbox.put(message)
+
+    def flow(self, frame: Frame) -> None:
+        """ACK, GONE or CANCEL."""
+        op, call = frame[0], frame[1]
+        inbox = self._inboxes.get(call)
+        if op == f.ACK:
+            if inbox is not None:
+                inbox.ack(frame[2])
+        elif op == f.GONE:
+            if inbox is not None:
+                inbox.leave()
+        elif op == f.CANCEL:
+            task = self._tasks.get(call)
+            if inbox is not None:
+                inbox.leave()
+            if task is not None:
+                task.cancel()
+                self._worker.post((f.STARTED, call))  # tells the host that the loop is alive
+            elif call not in self._steps:
+                self._cancelled[call] = None
+                if len(self._cancelled) > CANCELLED:
+                    del self._cancelled[next(iter(self._cancelled))]
+
+    def interrupt(self, call: int) -> None:
+        """From the steward: interrupt the call, wherever it runs."""
+        step = self._steps.get(call, self._worker.step)
+        step.interrupt(call)
+
+    async def drain(self, seconds: float) -> None:
+        """Let what runs end, for at most so many seconds; cancel the rest."""
+        loop = self._worker.loop
+        deadline = loop.time() + seconds
+        while self._steps and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=max(0.0, deadline - loop.time()))
+        for task in list(self._tasks.values()):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=1.0)
+        if self._executor is not None:
+            self._executor.shutdown(wait=not self._steps, cancel_futures=True)
+
+    # errors
+
+    def _fail(self, call: int, error: BaseException) -> None:
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
+        self._worker.post(self._error(call, error))
+
+    def _error(self, call: int, error: BaseException) -> Frame:
+        failure: SubpoolError
+        if isinstance(error, AppProtocolError):
+            failure = AppError("AppProtocolError", str(error), "")
+        elif isinstance(error, asyncio.CancelledError):
+            failure = AppError("CancelledError", "the request was cancelled", "")
+        elif isinstance(error, Interrupted):
+            failure = AppError("Interrupted", "the request was interrupted", "")
+        else:
+            failure = as_app_error(error)
+        return (f.ERROR, call, to_wire(failure))
+
+
+def asgi_answer(status: str, headers: list[tuple[str, str]]) -> tuple[int, list[tuple[bytes, bytes]]]:
+    """Status and headers of a WSGI answer in the types of ASGI."""
+    return int(status[:3]), [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def _checked_asgi(runner: str, answer: Any) -> tuple[int, Any, bytes]:
+    try:
+        status, headers, body = answer
+        return check_status(status), check_headers(headers)[0], _body(body)
+    except (TypeError, ValueError, AppProtocolError) as error:
+        raise RunnerError(f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}") from None
+
+
+def _checked_wsgi(runner: str, answer: Any) -> tuple[str, Any, bytes]:
+    try:
+        status, headers, body = answer
+        pairs = [(name, value) for name, value in headers]
+        if type(status) is not str or not all(type(n) is str and type(v) is str for n, v in pairs):
+            raise TypeError("status, header names and values are str")
+        return status, pairs, _body(body)
+    except (TypeError, ValueError) as error:
+        raise RunnerError(f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}") from None
+
+
+def _body(body: Any) -> bytes:
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        raise TypeError(f"the body is {type(body).__name__}, not bytes")
+    return bytes(body)

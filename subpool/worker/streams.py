@@ -1,0 +1,269 @@
+"""The worker's side of a streamed exchange: `receive` and `send` for an ASGI app, `pull` and `write` for a WSGI app.
+
+Both directions are bounded. Into the app: nothing is sent before the app asks (WANT), and then one event. Out of it:
+at most `HIGH_WATER` bytes that the reader on the host has not consumed (ACK); then `send` waits. A WSGI app that holds
+the worker's thread waits by reading the flow lane itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ..channels import frames as f
+from ..channels.exchange import (
+    BODY, CLOSED, CONNECTING, DENYING, OPEN, START, WEBSOCKET,
+    AppProtocolError, HTTPExchange, check_body, check_headers, check_status, next_state,
+)  # fmt: skip
+from ..errors import ClientGone
+from ..types import Message
+
+if TYPE_CHECKING:
+    from .calls import Calls
+    from .worker import Worker
+
+HIGH_WATER = 256 * 1024  # bytes on their way to a reader
+
+
+class Inbox:
+    """What came for one call."""
+
+    __slots__ = ("changed", "events", "gone", "room", "unacked", "waiter")
+
+    def __init__(self) -> None:
+        self.events: deque[dict[str, Any]] = deque()
+        self.waiter: asyncio.Future[None] | None = None
+        self.room: asyncio.Future[None] | None = None
+        self.changed: threading.Event | None = None  # set for an app on another thread
+        self.unacked = 0
+        self.gone = False
+
+    def __repr__(self) -> str:
+        return f"<Inbox {len(self.events)} events, {self.unacked} bytes unacknowledged{', gone' if self.gone else ''}>"
+
+    def put(self, message: dict[str, Any]) -> None:
+        self.events.append(message)
+        self._wake()
+
+    def ack(self, size: int) -> None:
+        self.unacked -= size
+        if self.unacked <= HIGH_WATER:
+            self._wake()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self.gone = True
+        self._wake()
+
+    def end(self) -> None:
+        """The app has returned: nobody reads any more."""
+        self.gone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for future in (self.waiter, self.room):
+            if future is not None and not future.done():
+                future.set_result(None)
+        if self.changed is not None:
+            self.changed.set()
+
+
+class _Port:
+    def __init__(self, calls: Calls, worker: Worker, call: int, inbox: Inbox) -> None:
+        self._calls = calls
+        self._worker = worker
+        self._call = call
+        self._inbox = inbox
+
+
+class ASGIPort(_Port):
+    """`receive` and `send` of one exchange, HTTP or WebSocket (ASGI HTTP and WebSocket spec 2.5)."""
+
+    def __init__(self, calls: Calls, worker: Worker, call: int, inbox: Inbox, scope: dict[str, Any]) -> None:
+        super().__init__(calls, worker, call, inbox)
+        self._http = HTTPExchange(scope["method"]) if scope["type"] == "http" else None
+        self._state = CONNECTING
+        self._disconnect: Message = {"type": "http.disconnect"}
+        if self._http is None:
+            self._disconnect = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+    async def receive(self) -> Message:
+        inbox = self._inbox
+        if not inbox.events and not self._over():
+            self._worker.post((f.WANT, self._call))
+            while not inbox.events and not self._over():
+                inbox.waiter = self._worker.loop.create_future()
+                await inbox.waiter
+        return inbox.events.popleft() if inbox.events else dict(self._disconnect)
+
+    def _over(self) -> bool:
+        return self._inbox.gone or (self._http is not None and self._http.done)
+
+    async def send(self, message: Message) -> None:
+        if self._inbox.gone:
+            raise ClientGone("the client has left")
+        size = self._send_http(message, self._http) if self._http is not None else self._send_websocket(message)
+        inbox = self._inbox
+        inbox.unacked += size
+        if self._http is not None and self._http.done and inbox.waiter is not None and not inbox.waiter.done():
+            inbox.waiter.set_result(None)
+        while inbox.unacked > HIGH_WATER:
+            if inbox.gone:
+                raise ClientGone("the client has left")
+            inbox.room = self._worker.loop.create_future()
+            await inbox.room
+
+    def _send_http(self, message: Message, exchange: HTTPExchange) -> int:
+        body = exchange.step(message)
+        kind = message["type"]
+        out: dict[str, Any] = {"type": kind}
+        if kind == "http.response.body":
+            out["more_body"] = not exchange.done and bool(message.get("more_body", False))
+        elif kind == "http.response.start":
+            out["status"] = check_status(message["status"])
+            out["headers"] = check_headers(message.get("headers") or ())[0]
+            if message.get("trailers"):
+                out["trailers"] = True
+        elif kind == "http.response.trailers":
+            out["headers"] = check_headers(message.get("headers") or ())[0]
+            out["more_trailers"] = bool(message.get("more_trailers", False))
+        elif kind == "http.response.early_hint":
+            out["links"] = [bytes(link) for link in message.get("links", ())]
+        elif kind == "http.response.pathsend":
+            out["path"] = str(message["path"])
+        else:
+            return 0
+        _post(self._worker, self._call, out, body)
+        return len(body)
+
+    def _send_websocket(self, message: Message) -> int:
+        self._state = next_state(WEBSOCKET, self._state, message)
+        kind = message["type"]
+        out: dict[str, Any] = {"type": kind}
+        body = b""
+        if kind == "websocket.send":
+            data, text = message.get("bytes"), message.get("text")
+            if (data is None) == (text is None):
+                raise AppProtocolError("'websocket.send' takes either 'bytes' or 'text'")
+            if text is not None:
+                if not isinstance(text, str):
+                    raise TypeError(f"the text of 'websocket.send' is {type(text).__name__}, not str")
+                out["text"] = str(text)
+                _post(self._worker, self._call, out, b"")
+                return len(text)
+            body = check_body({"type": kind, "body": data})
+        elif kind == "websocket.accept":
+            out["subprotocol"] = message.get("subprotocol")
+            out["headers"] = check_headers(message.get("headers") or ())[0]
+        elif kind == "websocket.close":
+            out["code"] = int(message.get("code") or 1000)
+            out["reason"] = str(message.get("reason") or "")
+        elif kind == "websocket.http.response.start":
+            out["status"] = check_status(message["status"])
+            out["headers"] = check_headers(message.get("headers") or ())[0]
+        else:
+            body = check_body(message)
+            out["more_body"] = bool(message.get("more_body", False))
+            if not out["more_body"]:
+                self._state = CLOSED
+        _post(self._worker, self._call, out, body)
+        return len(body)
+
+    def finish(self) -> None:
+        """The app has returned. `AppProtocolError` if its response is not complete."""
+        if self._http is not None:
+            if not self._http.done and not self._inbox.gone:
+                missing = "without a response" if self._http.state == START else "before its response was complete"
+                raise AppProtocolError(f"the app returned {missing}")
+        elif self._state in (CONNECTING, DENYING) and not self._inbox.gone:
+            raise AppProtocolError("the app returned without accepting or closing the WebSocket")
+        elif self._state == OPEN and not self._inbox.gone:
+            _post(self._worker, self._call, {"type": "websocket.close", "code": 1000, "reason": ""}, b"")
+
+
+class SyncPort(_Port):
+    """The same for a WSGI app: `pull` gives its input, `start` and `write` take its answer (`runners.wsgi.Sink`)."""
+
+    def __init__(self, calls: Calls, worker: Worker, call: int, inbox: Inbox, threaded: bool) -> None:
+        super().__init__(calls, worker, call, inbox)
+        self._threaded = threaded
+        self._input_over = False
+        self.state = START
+        if threaded:
+            inbox.changed = threading.Event()
+
+    def _post(self, message: dict[str, Any], body: bytes = b"") -> None:
+        if self._threaded:
+            self._worker.loop.call_soon_threadsafe(_post, self._worker, self._call, message, body)
+        else:
+            _post(self._worker, self._call, message, body)
+            self._worker.flush()
+
+    def _wait(self) -> None:
+        """Until something has come for this call."""
+        if self._threaded:
+            changed = self._inbox.changed
+            assert changed is not None
+            changed.wait()
+            changed.clear()
+        else:
+            self._worker.flush()
+            poll = select.poll()
+            poll.register(self._worker.lanes.flow.fileno(), select.POLLIN)
+            poll.poll()
+            self._worker.on_flow()
+
+    def pull(self) -> bytes:
+        """The next piece of the request's body, b"" at its end. `ClientGone` if the client left before."""
+        inbox = self._inbox
+        if self._input_over:
+            return b""
+        while True:
+            if not inbox.events:
+                if self._threaded:
+                    self._worker.post_threadsafe((f.WANT, self._call))
+                else:
+                    self._worker.post((f.WANT, self._call))
+                while not inbox.events and not inbox.gone:
+                    self._wait()
+            if not inbox.events:
+                raise ClientGone("the client left before its request was complete")
+            message = inbox.events.popleft()
+            if message["type"] != "http.request":
+                inbox.gone = True
+                raise ClientGone("the client left before its request was complete")
+            if not message.get("more_body", False):
+                self._input_over = True
+                return bytes(message.get("body", b""))
+            if message.get("body"):
+                return bytes(message["body"])
+
+    def start(self, status: str, headers: list[tuple[str, str]]) -> None:
+        from .calls import asgi_answer
+
+        code, pairs = asgi_answer(status, headers)
+        self.state = BODY
+        self._post({"type": "http.response.start", "status": code, "headers": pairs, "reason": status[4:]})
+
+    def write(self, data: bytes) -> None:
+        inbox = self._inbox
+        if inbox.gone:
+            raise ClientGone("the client has left")
+        inbox.unacked += len(data)
+        self._post({"type": "http.response.body", "more_body": True}, data)
+        while inbox.unacked > HIGH_WATER:
+            if inbox.gone:
+                raise ClientGone("the client has left")
+            self._wait()
+
+    def finish(self) -> None:
+        self._post({"type": "http.response.body", "more_body": False})
+
+
+def _post(worker: Worker, call: int, message: dict[str, Any], body: bytes) -> None:
+    loan = worker.lend(body) if body else None
+    data = f.LOAN if loan is not None else (body or None)
+    worker.post((f.MESSAGE, call, message, data), loan)

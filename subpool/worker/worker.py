@@ -1,0 +1,286 @@
+"""The worker: its start, its loop, its end. How each kind of call is run is in `calls`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ..channels import frames as f
+from ..channels.frames import Frame
+from ..channels.lane import Buffer, Item, LaneClosed, Receiver, Sender
+from ..errors import AppLoadError, SubpoolError, to_wire
+from . import logs
+from .apps import Apps
+from .calls import Calls
+from .importer import extend_path, load_failure, load_object
+from .interrupt import Interrupted, Step
+from .steward import Steward
+
+LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
+ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
+
+_starting = threading.Lock()  # workers that share one interpreter start one at a time
+
+
+class WorkLane(Receiver, Protocol):
+    """The work lane's receiving end; the process kind can also give back what it has not begun."""
+
+    def receive(self) -> Item | None: ...
+
+
+class Lanes(NamedTuple):
+    """A worker's ends of its channel."""
+
+    work: Receiver
+    flow: Receiver
+    control: Receiver
+    out: Sender
+
+
+class Worker:
+    """One worker. `setup` holds what the host decided: see `subpool.isolation.base.Setup`."""
+
+    def __init__(self, setup: dict[str, Any], lanes: Lanes) -> None:
+        self.setup = setup
+        self.id: int = setup["id"]
+        self.shared: bool = setup["kind"] == "thread"  # with the host and other workers, one interpreter
+        self.lanes = lanes
+        self.frames: list[Frame] = []
+        self.loans: list[Buffer] = []
+        self.lent = 0
+        self.owed = 0  # loans of the host that were released, and that it does not know of yet
+        self.step = Step()
+        self.apps = Apps(self)
+        self.calls = Calls(self)
+        self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set before anything runs
+        self._flushing = False
+        self._pulling = False
+        self._ended: asyncio.Future[float]
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.id}: {self.calls!r}, {self.lent} loans>"
+
+    # sending
+
+    def post(self, frame: Frame, loan: Buffer | None = None) -> None:
+        """Send `frame` with the next flush, at the end of this turn of the loop. On the loop's thread only."""
+        self.frames.append(frame)
+        if loan is not None:
+            self.loans.append(loan)
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self.flush)
+
+    def post_threadsafe(self, frame: Frame, loan: Buffer | None = None) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self.post, frame, loan)
+        except RuntimeError:
+            pass  # the loop has ended, and with it everyone who would read this
+
+    def lend(self, body: bytes) -> Buffer | None:
+        """`body` as a loan, or None if it is small or enough are out: then it goes inside the frame, copied."""
+        if len(body) < f.LOAN_SIZE or self.lent >= LOANS:
+            return None
+        self.lent += 1
+        return body
+
+    def borrow(self, loan: Buffer) -> bytes:
+        """A loan of the host as bytes; the loan is given back."""
+        data = bytes(loan)
+        if isinstance(loan, memoryview):
+            loan.release()
+        self.owed += 1
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self.flush)
+        return data
+
+    def flush(self) -> None:
+        """Send what was posted, as one item."""
+        self._flushing = False
+        if self.owed:
+            self.frames.append((f.LENT_BACK, self.owed))
+            self.owed = 0
+        if self.frames:
+            frames, loans = self.frames, self.loans
+            self.frames, self.loans = [], []
+            try:
+                self.lanes.out.send(frames, loans)
+            except LaneClosed:
+                self.stop(0.0)
+
+    # receiving
+
+    def on_work(self) -> None:
+        self.lanes.work.clear()
+        self.pull()
+
+    def pull(self) -> None:
+        """Take items of work while there is room, and begin them."""
+        self._pulling = False
+        receive, begin, room = self.lanes.work.receive, self.calls.begin, self.calls.room
+        try:
+            for _ in range(ITEMS_A_TURN):
+                if not room():
+                    return  # `Calls` asks again when there is
+                item = receive()
+                if item is None:
+                    return
+                self._flushing = True  # one flush an item, not one a call
+                for frame in item[0]:
+                    begin(frame)
+                self.flush()
+        except LaneClosed:
+            self.stop(0.0)
+            return
+        self.pull_soon()
+
+    def pull_soon(self) -> None:
+        if not self._pulling:
+            self._pulling = True
+            self.loop.call_soon(self.pull)
+
+    def on_flow(self) -> None:
+        """Pass on what belongs to calls under way."""
+        lane = self.lanes.flow
+        lane.clear()
+        try:
+            while (item := lane.receive()) is not None:
+                loans = iter(item[1])
+                for frame in item[0]:
+                    op = frame[0]
+                    if op == f.RETURNED:
+                        self.lent -= frame[1]
+                    elif op == f.STOP:
+                        self.stop(frame[1])
+                    elif op == f.EVENT:
+                        data = frame[3]
+                        self.calls.event(frame[1], frame[2], self.borrow(next(loans)) if data is f.LOAN else data)
+                    else:
+                        self.calls.flow(frame)
+        except LaneClosed:
+            self.stop(0.0)
+
+    # life
+
+    def stop(self, seconds: float) -> None:
+        """End: what runs has `seconds` to finish."""
+        if not self._ended.done():
+            self._ended.set_result(seconds)
+
+    def load(self) -> None:
+        """Everything that needs no loop: the path, the modules, the app."""
+        setup = self.setup
+        extend_path(setup["pythonpath"], setup["venv"])
+        for module in setup["preload"]:
+            try:
+                __import__(module)
+            except Exception as error:
+                raise load_failure(f"cannot import {module!r}", error, "(named by preload)") from error
+        if setup["app"] and setup["preload_app"]:
+            self.apps.load(None)
+
+    async def run(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.step = Step()
+        self._ended = self.loop.create_future()
+        steward = Steward(self)
+        try:
+            try:
+                if self.setup["app"] and self.setup["preload_app"]:
+                    await self.apps.start(None)
+            except AppLoadError as error:
+                self.lanes.out.send([(f.FAILED, to_wire(error))])
+                return
+            from .._interpreters import gil_enabled
+
+            self.lanes.out.send([(f.READY, {"gil": gil_enabled()})])
+            steward.start()
+            self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow)
+            self.loop.add_reader(self.lanes.work.fileno(), self.on_work)
+            seconds = await self._ended
+            self.loop.remove_reader(self.lanes.work.fileno())
+            await self.calls.drain(seconds)
+            await self.apps.shutdown()
+            self.flush()
+            await self._loans_back(5.0)
+            self.loop.remove_reader(self.lanes.flow.fileno())
+        finally:
+            steward.stop()
+
+    async def _loans_back(self, seconds: float) -> None:
+        """Wait until the host has given every loan back: their release needs this interpreter alive."""
+        deadline = self.loop.time() + seconds
+        while self.lent > 0 and self.loop.time() < deadline:
+            await asyncio.sleep(0.005)
+
+    def bye(self) -> None:
+        """The last word: which threads the app has left running (they keep an interpreter from ending)."""
+        own = threading.current_thread()
+        left: Sequence[str] = ()
+        if not self.shared:
+            left = [
+                thread.name
+                for thread in threading.enumerate()
+                if thread is not own and not thread.daemon and thread is not threading.main_thread()
+                and not getattr(thread, "_subpool", False)
+            ]  # fmt: skip
+        try:
+            self.lanes.out.send([*self.frames, (f.BYE, list(left))])
+        except LaneClosed:
+            pass
+
+
+def main(setup: dict[str, Any], lanes: Lanes) -> None:
+    """Live the life of a worker. Returns when it has ended; what could not be said over `lanes.out` is raised."""
+    worker = Worker(setup, lanes)
+    if worker.shared:
+        logs.mark_thread(worker.id)
+    else:
+        _own_interpreter(worker)
+    try:
+        if worker.shared:
+            with _starting:
+                worker.load()
+        else:
+            worker.load()
+    except SubpoolError as error:
+        lanes.out.send([(f.FAILED, to_wire(error))])
+        return
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(worker.run())
+    except Interrupted:
+        pass
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        worker.bye()
+
+
+def _own_interpreter(worker: Worker) -> None:
+    """Logging to the host, output a line at a time: for workers that do not share the host's interpreter."""
+    root = logging.getLogger()
+
+    def post(record: tuple[Any, ...]) -> None:
+        if worker.loop is None:
+            worker.frames.append((f.LOG, record))
+            worker.lanes.out.send(worker.frames)
+            worker.frames = []
+        else:
+            worker.post_threadsafe((f.LOG, record))
+
+    root.addHandler(logs.HostHandler(post))
+    root.setLevel(worker.setup["log_level"])
+    logging.captureWarnings(False)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+__all__ = ["Lanes", "Worker", "load_object", "main"]
