@@ -37,21 +37,6 @@ def free_threaded() -> bool:
     return not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare our marker here too, so that the suite also runs without the project's configuration."""
-    config.addinivalue_line("markers", "soak: a long form of a test, left out unless -m soak is given")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the soak tests out unless ``-m`` speaks of them."""
-    if "soak" in (config.getoption("-m") or ""):
-        return
-    skip = pytest.mark.skip(reason="a soak test: run with -m soak")
-    for item in items:
-        if "soak" in item.keywords:
-            item.add_marker(skip)
-
-
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """The host side's event loop: asyncio, unless a test is marked with ``BOTH``."""

@@ -26,7 +26,7 @@ CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION = 1, 2, 3, 4
 # host to worker, on the flow lane
 EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 10, 11, 12, 13, 14, 15
 # host to worker's steward, on the control lane
-INTERRUPT, GIVE_BACK, HALT = 16, 17, 18
+INTERRUPT, GIVE_BACK, HALT, SETUP = 16, 17, 18, 19
 # worker to host
 REPLY, ERROR, STARTED, WANT, MESSAGE, END, LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK = range(20, 32)
 
@@ -34,7 +34,7 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
     CALL_WSGI: ("CALL_WSGI", "id", "app", "runner", "environ", "body"),
     CALL_EXCHANGE: ("CALL_EXCHANGE", "id", "app", "runner", "head", "body"),
-    CALL_FUNCTION: ("CALL_FUNCTION", "id", "function", "args", "kwargs"),
+    CALL_FUNCTION: ("CALL_FUNCTION", "id", "function", "arguments"),
     EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body
     ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed
     CANCEL: ("CANCEL", "id"),  # nobody waits for the answer any more
@@ -43,6 +43,7 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
     INTERRUPT: ("INTERRUPT", "id"),
     GIVE_BACK: ("GIVE_BACK",),  # return the calls that were not begun
+    SETUP: ("SETUP", "setup"),  # the first word to a worker in a process
     HALT: ("HALT",),  # end the steward
     REPLY: ("REPLY", "id", "status", "headers", "body"),
     ERROR: ("ERROR", "id", "error"),

@@ -229,9 +229,9 @@ class Calls:
         step.current = call
         try:
             run = worker.apps.runner(runner, "run_wsgi")
-            complete(
+            environ = complete(
                 environ, stream=make_input(body, None), errors=ErrorStream({"request": call}),
-                multithread=worker.shared or self._threads > 1, worker=worker.id,
+                multithread=worker.shared or self._threads > 1, multiprocess=not worker.shared, worker=worker.id,
             )  # fmt: skip
             answer = run(app.app, environ)
             status, headers, body = answer if runner is None else _checked_wsgi(runner, answer)
@@ -279,10 +279,9 @@ class Calls:
         worker = self._worker
         threaded = self._threads > 1
         port = SyncPort(self, worker, call, inbox, threaded)
-        environ = from_scope(scope)
-        complete(
-            environ, stream=make_input(b"", port.pull), errors=ErrorStream({"request": call}),
-            multithread=worker.shared or threaded, worker=worker.id,
+        environ = complete(
+            from_scope(scope), stream=make_input(b"", port.pull), errors=ErrorStream({"request": call}),
+            multithread=worker.shared or threaded, multiprocess=not worker.shared, worker=worker.id,
         )  # fmt: skip
 
         def run(step: Step) -> None:

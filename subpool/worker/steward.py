@@ -6,6 +6,7 @@ for workers in processes GIVE_BACK, which returns the calls that the main thread
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 from typing import TYPE_CHECKING
@@ -18,21 +19,16 @@ if TYPE_CHECKING:
 
 
 class Steward:
-    """`start` and `stop` it on the main thread."""
+    """Started on the main thread; the host ends it with HALT once the worker has said BYE."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._control = worker.lanes.control
-        self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"subpool-steward-{worker.id}", daemon=False)
         self._thread._subpool = True  # type: ignore[attr-defined]
 
     def start(self) -> None:
         self._thread.start()
-
-    def stop(self) -> None:
-        """The host ends the thread with HALT, which it sends once the worker said BYE, or here if it never ran."""
-        self._stopping = True
 
     def _run(self) -> None:
         poll = select.poll()
@@ -46,8 +42,9 @@ class Steward:
                         if frame[0] == f.HALT:
                             return
                         self._obey(frame)
-            except LaneClosed:
-                return
+            except LaneClosed:  # the host has gone: end with it, even out of a handler that holds the main thread
+                threading.main_thread().join(5.0)
+                os._exit(1)
 
     def _obey(self, frame: f.Frame) -> None:
         if frame[0] == f.INTERRUPT:

@@ -31,27 +31,32 @@ HIGH_WATER = 256 * 1024  # bytes on their way to a reader
 class Inbox:
     """What came for one call."""
 
-    __slots__ = ("changed", "events", "gone", "room", "unacked", "waiter")
+    __slots__ = ("acked", "changed", "events", "gone", "room", "sent", "waiter")
 
     def __init__(self) -> None:
         self.events: deque[dict[str, Any]] = deque()
         self.waiter: asyncio.Future[None] | None = None
         self.room: asyncio.Future[None] | None = None
         self.changed: threading.Event | None = None  # set for an app on another thread
-        self.unacked = 0
+        self.sent = 0  # bytes of the answer; counted by the app's thread
+        self.acked = 0  # bytes that were consumed; counted by the loop's thread
         self.gone = False
 
     def __repr__(self) -> str:
-        return f"<Inbox {len(self.events)} events, {self.unacked} bytes unacknowledged{', gone' if self.gone else ''}>"
+        return f"<Inbox {len(self.events)} events, {self.sent - self.acked} bytes unacknowledged{', gone' if self.gone else ''}>"
 
     def put(self, message: dict[str, Any]) -> None:
         self.events.append(message)
         self._wake()
 
     def ack(self, size: int) -> None:
-        self.unacked -= size
-        if self.unacked <= HIGH_WATER:
+        self.acked += size
+        if not self.full():
             self._wake()
+
+    def full(self) -> bool:
+        """Whether the reader is so far behind that the app waits."""
+        return self.sent - self.acked > HIGH_WATER
 
     def leave(self) -> None:
         """The client has gone."""
@@ -107,10 +112,10 @@ class ASGIPort(_Port):
             raise ClientGone("the client has left")
         size = self._send_http(message, self._http) if self._http is not None else self._send_websocket(message)
         inbox = self._inbox
-        inbox.unacked += size
+        inbox.sent += size
         if self._http is not None and self._http.done and inbox.waiter is not None and not inbox.waiter.done():
             inbox.waiter.set_result(None)
-        while inbox.unacked > HIGH_WATER:
+        while inbox.full():
             if inbox.gone:
                 raise ClientGone("the client has left")
             inbox.room = self._worker.loop.create_future()
@@ -252,9 +257,9 @@ class SyncPort(_Port):
         inbox = self._inbox
         if inbox.gone:
             raise ClientGone("the client has left")
-        inbox.unacked += len(data)
+        inbox.sent += len(data)
         self._post({"type": "http.response.body", "more_body": True}, data)
-        while inbox.unacked > HIGH_WATER:
+        while inbox.full():
             if inbox.gone:
                 raise ClientGone("the client has left")
             self._wait()

@@ -7,16 +7,17 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from .._interpreters import gil_enabled
 from ..channels import frames as f
 from ..channels.frames import Frame
-from ..channels.lane import Buffer, Item, LaneClosed, Receiver, Sender
+from ..channels.lane import Buffer, LaneClosed, Receiver, Sender
 from ..errors import AppLoadError, SubpoolError, to_wire
 from . import logs
 from .apps import Apps
 from .calls import Calls
-from .importer import extend_path, load_failure, load_object
+from .importer import extend_path, load_failure
 from .interrupt import Interrupted, Step
 from .steward import Steward
 
@@ -24,12 +25,6 @@ LOANS = 200  # lent at once at most: a release is a pending call in the owner, a
 ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
 
 _starting = threading.Lock()  # workers that share one interpreter start one at a time
-
-
-class WorkLane(Receiver, Protocol):
-    """The work lane's receiving end; the process kind can also give back what it has not begun."""
-
-    def receive(self) -> Item | None: ...
 
 
 class Lanes(NamedTuple):
@@ -190,27 +185,23 @@ class Worker:
         self._ended = self.loop.create_future()
         steward = Steward(self)
         try:
-            try:
-                if self.setup["app"] and self.setup["preload_app"]:
-                    await self.apps.start(None)
-            except AppLoadError as error:
-                self.lanes.out.send([(f.FAILED, to_wire(error))])
-                return
-            from .._interpreters import gil_enabled
-
-            self.lanes.out.send([(f.READY, {"gil": gil_enabled()})])
-            steward.start()
-            self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow)
-            self.loop.add_reader(self.lanes.work.fileno(), self.on_work)
-            seconds = await self._ended
-            self.loop.remove_reader(self.lanes.work.fileno())
-            await self.calls.drain(seconds)
-            await self.apps.shutdown()
-            self.flush()
-            await self._loans_back(5.0)
-            self.loop.remove_reader(self.lanes.flow.fileno())
-        finally:
-            steward.stop()
+            if self.setup["app"] and self.setup["preload_app"]:
+                await self.apps.start(None)
+        except AppLoadError as error:
+            self.lanes.out.send([*self.frames, (f.FAILED, to_wire(error))])
+            self.frames = []
+            return
+        self.lanes.out.send([(f.READY, {"gil": gil_enabled()})])
+        Steward(self).start()
+        self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow)
+        self.loop.add_reader(self.lanes.work.fileno(), self.on_work)
+        seconds = await self._ended
+        self.loop.remove_reader(self.lanes.work.fileno())
+        await self.calls.drain(seconds)
+        await self.apps.shutdown()
+        self.flush()
+        await self._loans_back(5.0)
+        self.loop.remove_reader(self.lanes.flow.fileno())
 
     async def _loans_back(self, seconds: float) -> None:
         """Wait until the host has given every loan back: their release needs this interpreter alive."""
@@ -283,4 +274,4 @@ def _own_interpreter(worker: Worker) -> None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-__all__ = ["Lanes", "Worker", "load_object", "main"]
+__all__ = ["Lanes", "Worker", "main"]

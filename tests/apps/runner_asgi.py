@@ -1,6 +1,6 @@
 """A custom ASGI runner: changes the scope before, and the answer after, the default handler."""
 
-from subpool.runners.asgi import default_asgi_handler
+from subpool.runners import default_asgi_handler
 
 
 async def run_asgi(app, scope, body):

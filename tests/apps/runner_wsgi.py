@@ -1,6 +1,6 @@
 """A custom WSGI runner."""
 
-from subpool.runners.wsgi import default_wsgi_handler
+from subpool.runners import default_wsgi_handler
 
 
 def run_wsgi(app, environ):

@@ -1,0 +1,100 @@
+"""What the kinds inside the host's process share: a thread for each worker, and the way out of the process.
+
+The threads are daemons, so that a worker that hangs does not hold the process; and because a sub-interpreter that is
+still there when Python finalizes hangs or crashes it, a process that ends with workers left (abandoned ones, or a pool
+that nobody closed) flushes its output and ends by `os._exit`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..channels.frames import Frame
+
+_alive: set[InProcess] = set()
+
+
+class InProcess:
+    """Base of the thread and sub-interpreter kinds: `_live` runs the worker, `_free` frees what it had."""
+
+    can_kill = False
+
+    def __init__(
+        self,
+        setup: dict[str, Any],
+        ended: Callable[[str | None], None],
+        closed: Callable[[], None],
+        blocked: Callable[[Any], None],
+    ) -> None:
+        self.setup = setup
+        self._ended, self._closed = ended, closed
+        self._may_close = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"subpool-worker-{setup['id']}", daemon=True)
+        self.abandoned = False
+
+    def __repr__(self) -> str:
+        state = "abandoned" if self.abandoned else "alive" if self._thread.is_alive() else "not running"
+        return f"<{type(self).__module__.rpartition('.')[2]} worker {self.setup['id']} {state}>"
+
+    def start(self) -> None:
+        _alive.add(self)
+        try:
+            self._thread.start()
+        except BaseException:
+            _alive.discard(self)
+            raise
+
+    def _run(self) -> None:
+        cause: str | None = None
+        try:
+            self._live()
+        except BaseException as error:
+            cause = f"{type(error).__name__}: {error}"
+        self._ended(cause)
+        self._may_close.wait()
+        try:
+            self._free()
+        finally:
+            _alive.discard(self)
+            self._closed()
+
+    def _live(self) -> None:
+        raise NotImplementedError
+
+    def _free(self) -> None:
+        raise NotImplementedError
+
+    def take_back(self) -> list[Frame] | None:
+        return self.work.take_back()  # type: ignore[attr-defined,no-any-return]
+
+    def release(self) -> None:
+        self._may_close.set()
+
+    def kill(self) -> None:
+        """Nothing ends a thread or a running interpreter from outside."""
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        self._may_close.set()
+
+    def memory(self) -> int | None:
+        return None
+
+
+@atexit.register
+def _leave() -> None:
+    left = [worker for worker in _alive if worker._thread.is_alive()]
+    if not left:
+        return
+    sys.stderr.write(f"subpool: {len(left)} worker(s) did not end: {left}; the process ends without them\n")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(1 if getattr(sys, "last_exc", None) is not None else 0)
