@@ -69,6 +69,7 @@ class Lifespan:
         self._stop = asyncio.Event()  # shutdown may be received
         self._answer = asyncio.Event()  # the application answered what it was asked, or ended
         self._received = 0
+        self._complete = False  # startup.complete was sent
 
     def __repr__(self) -> str:
         return f"<Lifespan {self._mode} {self._step}>"
@@ -87,7 +88,7 @@ class Lifespan:
         self._step = "starting"
         self._task = asyncio.create_task(self._run(), name="subpool-lifespan")
         await self._answered()
-        if self._step == "running":
+        if self._complete:
             return self._state
         await self._reap()
         error = self._error
@@ -118,6 +119,7 @@ class Lifespan:
                 _log.error("lifespan shutdown failed: %s", self._failure or "the application gave no message")
         self._step = "over"
         await self._reap()
+        self._error = None  # it holds frames of the application
 
     async def _answered(self) -> None:
         """Wait for the application's answer or its end; a cancelled wait cancels the application's task."""
@@ -182,6 +184,7 @@ class Lifespan:
         if kind.endswith(".failed"):
             self._failure = str(message.get("message", ""))
         self._step = step
+        self._complete = self._complete or step == "running"
         self._answer.set()
 
 

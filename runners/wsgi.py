@@ -51,7 +51,10 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*", re.ASCII)
 # RFC 2616 section 13.5.1, which PEP 3333 ("Other HTTP Features") names.
 _HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade".split()
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization"),
+        *("te", "trailers", "transfer-encoding", "upgrade"),
+    }
 )
 _CACHE_LIMIT = 512  # entries of each cache: an application that makes up names cannot grow them further
 _statuses: dict[str, int] = {}  # checked status lines -> code
@@ -222,13 +225,10 @@ def check_headers(headers: list[tuple[str, str]]) -> tuple[list[tuple[str, str]]
     length: int | None = None
     for item in headers:
         if type(item) is not tuple or len(item) != 2:
-            raise TypeError(f"a WSGI response header must be a (name, value) tuple, not {item!r:.80}")
+            raise TypeError(f"a WSGI response header must be a tuple of two str, not {item!r:.80}")
         name, value = item
         if type(name) is not str or type(value) is not str:
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise TypeError(f"name and value of a WSGI response header must be str: {item!r:.80}")
-            # A subclass (a lazy or "safe" string) does not travel: take its text.
-            return check_headers([(str.__str__(key), str.__str__(text)) for key, text in headers])
+            return check_headers([_exact(pair) for pair in headers])
         is_length = _names.get(name)
         if is_length is None:
             is_length = _check_name(name)
@@ -241,6 +241,13 @@ def check_headers(headers: list[tuple[str, str]]) -> tuple[list[tuple[str, str]]
                 raise ValueError(f"Content-Length of the WSGI response is not a number: {value!r:.80}")
             length = int(value)
     return headers.copy(), length
+
+
+def _exact(item: object) -> tuple[str, str]:
+    """A header with parts of exactly str: a subclass (a lazy or "safe" string) does not travel."""
+    if not isinstance(item, tuple) or len(item) != 2 or not all(isinstance(part, str) for part in item):
+        raise TypeError(f"a WSGI response header must be a tuple of two str, not {item!r:.80}")
+    return str.__str__(item[0]), str.__str__(item[1])
 
 
 def _check_name(name: str) -> bool:

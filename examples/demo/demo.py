@@ -127,7 +127,7 @@ def table(stats: PoolStats) -> None:
     print(f"Statistics ({stats.isolation}; {stats.pending} waiting, {stats.refused} refused)")
     print("  worker  kind            gen  state   served  failed  restarts  p50 ms  p99 ms")
     for w in stats.workers:
-        times = "  ".join(f"{value * 1000:6.2f}" if value is not None else "     -" for value in (w.p50, w.p99))
+        times = "  ".join(f"{value * 1000:6.2f}" if value == value else "     -" for value in (w.p50, w.p99))
         print(
             f"  {w.id!s:<6}  {w.kind:<14}  {w.generation:>3}  {w.state!s:<6}  {w.served:>6}  {w.failed:>6}"
             f"  {w.restarts:>8}  {times}"

@@ -28,7 +28,8 @@ EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 10, 11, 12, 13, 14, 15
 # host to worker's steward, on the control lane
 INTERRUPT, GIVE_BACK, HALT, SETUP = 16, 17, 18, 19
 # worker to host
-REPLY, ERROR, STARTED, WANT, MESSAGE, END, LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK = range(20, 32)
+REPLY, ERROR, STARTED, WANT, MESSAGE, END = 20, 21, 22, 23, 24, 25
+LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED = 26, 27, 28, 29, 30, 31, 32
 
 LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
@@ -57,6 +58,7 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     BYE: ("BYE", "threads"),  # the worker's last word: the threads that the app left running
     LENT_BACK: ("LENT_BACK", "count"),  # that many of the host's loans were released
     GIVEN_BACK: ("GIVEN_BACK", "ids"),
+    INTERRUPTED: ("INTERRUPTED", "id", "hit"),  # whether the call was on its thread, and has been interrupted
 }
 
 

@@ -17,7 +17,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from .frames import Frame
@@ -36,15 +36,11 @@ class Sender(Protocol):
     def send(self, frames: list[Frame], loans: Sequence[Buffer] = ()) -> None:
         """Send one item. `LaneClosed` if the receiver has gone, `ValueError` if a frame cannot be encoded."""
 
+    def send_all(self, batches: Iterable[list[Frame]]) -> None:
+        """Send an item for each batch, without loans, with one wake-up. Raises what `send` raises."""
+
     def close(self) -> None:
         """Give up what this end owns. A second call does nothing."""
-
-
-class TakeBack(Sender, Protocol):
-    """A sending end that can have its un-received items back."""
-
-    def take_back(self) -> list[Frame]:
-        """The frames of the items that the receiver had not begun to take, in order; they do not arrive."""
 
 
 class Receiver(Protocol):

@@ -7,7 +7,8 @@ from both ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import _interpreters
@@ -21,12 +22,13 @@ Address = tuple[int, int, int]
 class QueueLane:
     """One end of the lane; which end it is, its use decides. The end made without an address owns the queue."""
 
-    __slots__ = ("_empty", "_get", "_put", "_wakeup", "owner", "queue")
+    __slots__ = ("_empty", "_get", "_lock", "_put", "_wakeup", "owner", "queue")
 
     def __init__(self, address: Address | None = None) -> None:
         self.owner = address is None
         self.queue = _interpreters.create_queue() if address is None else address[0]
         self._wakeup = Wakeup() if address is None else Wakeup(address[1], address[2])
+        self._lock = threading.Lock()  # an item and its loans stay together
         self._put, self._get, self._empty = _interpreters.queue_calls()
 
     def __repr__(self) -> str:
@@ -40,17 +42,27 @@ class QueueLane:
         return self._wakeup.fileno()
 
     def send(self, frames: list[Frame], loans: Sequence[Buffer] = ()) -> None:
+        if not loans:
+            self.send_all([frames])
+            return
+        batch = encode([*frames, (len(loans),)])
         try:
-            if loans:
-                self._put(self.queue, encode([*frames, (len(loans),)]))
+            with self._lock:
+                self._put(self.queue, batch)
                 for loan in loans:
                     self._put(self.queue, memoryview(loan))
-                self._wakeup.wake(1 + len(loans))
-            else:
-                self._put(self.queue, encode(frames))
-                self._wakeup.wake()
-        except ValueError:
-            raise
+            self._wakeup.wake(1 + len(loans))
+        except Exception as error:
+            raise LaneClosed(str(error)) from None
+
+    def send_all(self, batches: Iterable[list[Frame]]) -> None:
+        """Send items without loans, with one wake-up."""
+        encoded = [encode(frames) for frames in batches]
+        try:
+            with self._lock:
+                for batch in encoded:
+                    self._put(self.queue, batch)
+            self._wakeup.wake(len(encoded))
         except Exception as error:
             raise LaneClosed(str(error)) from None
 

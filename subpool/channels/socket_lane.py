@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .frames import Frame, decode, encode
 from .lane import Buffer, Item, LaneClosed
@@ -60,6 +60,17 @@ class SocketLane:
             self._unsent.append(memoryview(head + batch))
             self._unsent.extend(view for view in views if len(view))
             if not blocked:
+                self._push()
+
+    def send_all(self, batches: Iterable[list[Frame]]) -> None:
+        """Send items without loans, in one go."""
+        data = b""
+        for frames in batches:
+            batch = encode(frames)
+            data += _HEAD.pack(len(batch), 0) + batch
+        with self._lock:
+            self._unsent.append(memoryview(data))
+            if len(self._unsent) == 1:
                 self._push()
 
     def flush(self) -> bool:

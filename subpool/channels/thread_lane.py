@@ -7,11 +7,13 @@ kind refuses to carry every kind refuses.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .frames import Frame, decode, encode
 from .lane import Buffer, Item, LaneClosed
 from .wakeup import Wakeup
+
+NO_LOANS: list[memoryview] = []
 
 
 class ThreadLane:
@@ -33,6 +35,15 @@ class ThreadLane:
         self._items.append((encode(frames), [memoryview(loan) for loan in loans]))
         try:
             self._wakeup.wake()
+        except OSError as error:
+            raise LaneClosed(str(error)) from None
+
+    def send_all(self, batches: Iterable[list[Frame]]) -> None:
+        """Send items without loans, with one wake-up."""
+        encoded = [(encode(frames), NO_LOANS) for frames in batches]
+        self._items.extend(encoded)
+        try:
+            self._wakeup.wake(len(encoded))
         except OSError as error:
             raise LaneClosed(str(error)) from None
 

@@ -204,7 +204,7 @@ class Calls:
             if app.interface == "wsgi":
                 await self._wsgi_exchange(call, app, scope, inbox)
             else:
-                port = ASGIPort(self, worker, call, inbox, scope)
+                port = ASGIPort(worker, call, inbox, scope)
                 coro: Any = app.app(scope, port.receive, port.send)
                 try:
                     yielded = coro.send(None)
@@ -278,13 +278,14 @@ class Calls:
 
         worker = self._worker
         threaded = self._threads > 1
-        port = SyncPort(self, worker, call, inbox, threaded)
+        port = SyncPort(worker, call, inbox, threaded)
         environ = complete(
             from_scope(scope), stream=make_input(b"", port.pull), errors=ErrorStream({"request": call}),
             multithread=worker.shared or threaded, multiprocess=not worker.shared, worker=worker.id,
         )  # fmt: skip
 
         def run(step: Step) -> None:
+            port.step = step
             step.current = call
             try:
                 serve_wsgi(app.app, environ, port)
@@ -376,10 +377,9 @@ class Calls:
                 if len(self._cancelled) > CANCELLED:
                     del self._cancelled[next(iter(self._cancelled))]
 
-    def interrupt(self, call: int) -> None:
-        """From the steward: interrupt the call, wherever it runs."""
-        step = self._steps.get(call, self._worker.step)
-        step.interrupt(call)
+    def interrupt(self, call: int) -> bool:
+        """From the steward: interrupt the call, wherever it runs. False if it is on no thread now."""
+        return self._steps.get(call, self._worker.step).interrupt(call)
 
     async def drain(self, seconds: float) -> None:
         """Let what runs end, for at most so many seconds; cancel the rest."""

@@ -48,7 +48,8 @@ class Steward:
 
     def _obey(self, frame: f.Frame) -> None:
         if frame[0] == f.INTERRUPT:
-            self._worker.calls.interrupt(frame[1])
+            hit = self._worker.calls.interrupt(frame[1])
+            self._worker.lanes.out.send([(f.INTERRUPTED, frame[1], hit)])
         elif frame[0] == f.GIVE_BACK:
             given = self._worker.lanes.work.take_back()  # type: ignore[attr-defined]
             self._worker.lanes.out.send([(f.GIVEN_BACK, [call[1] for call in given])])

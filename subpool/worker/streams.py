@@ -22,7 +22,7 @@ from ..errors import ClientGone
 from ..types import Message
 
 if TYPE_CHECKING:
-    from .calls import Calls
+    from .interrupt import Step
     from .worker import Worker
 
 HIGH_WATER = 256 * 1024  # bytes on their way to a reader
@@ -77,8 +77,7 @@ class Inbox:
 
 
 class _Port:
-    def __init__(self, calls: Calls, worker: Worker, call: int, inbox: Inbox) -> None:
-        self._calls = calls
+    def __init__(self, worker: Worker, call: int, inbox: Inbox) -> None:
         self._worker = worker
         self._call = call
         self._inbox = inbox
@@ -87,8 +86,8 @@ class _Port:
 class ASGIPort(_Port):
     """`receive` and `send` of one exchange, HTTP or WebSocket (ASGI HTTP and WebSocket spec 2.5)."""
 
-    def __init__(self, calls: Calls, worker: Worker, call: int, inbox: Inbox, scope: dict[str, Any]) -> None:
-        super().__init__(calls, worker, call, inbox)
+    def __init__(self, worker: Worker, call: int, inbox: Inbox, scope: dict[str, Any]) -> None:
+        super().__init__(worker, call, inbox)
         self._http = HTTPExchange(scope["method"]) if scope["type"] == "http" else None
         self._state = CONNECTING
         self._disconnect: Message = {"type": "http.disconnect"}
@@ -192,11 +191,12 @@ class ASGIPort(_Port):
 class SyncPort(_Port):
     """The same for a WSGI app: `pull` gives its input, `start` and `write` take its answer (`runners.wsgi.Sink`)."""
 
-    def __init__(self, calls: Calls, worker: Worker, call: int, inbox: Inbox, threaded: bool) -> None:
-        super().__init__(calls, worker, call, inbox)
+    def __init__(self, worker: Worker, call: int, inbox: Inbox, threaded: bool) -> None:
+        super().__init__(worker, call, inbox)
         self._threaded = threaded
         self._input_over = False
         self.state = START
+        self.step: Step | None = None  # whose thread the app is on
         if threaded:
             inbox.changed = threading.Event()
 
@@ -205,7 +205,15 @@ class SyncPort(_Port):
             self._worker.loop.call_soon_threadsafe(_post, self._worker, self._call, message, body)
         else:
             _post(self._worker, self._call, message, body)
-            self._worker.flush()
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what was posted; an interrupt must not tear an item apart, so it waits meanwhile."""
+        step = self.step
+        assert step is not None
+        step.leave()
+        self._worker.flush()
+        step.current = self._call
 
     def _wait(self) -> None:
         """Until something has come for this call."""
@@ -215,7 +223,7 @@ class SyncPort(_Port):
             changed.wait()
             changed.clear()
         else:
-            self._worker.flush()
+            self._flush()
             poll = select.poll()
             poll.register(self._worker.lanes.flow.fileno(), select.POLLIN)
             poll.poll()

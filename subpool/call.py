@@ -1,0 +1,136 @@
+"""A call: one request as the host holds it, from acceptance to its end.
+
+    PENDING (waits on the host) -> SENT (with a worker, may not have begun) -> STARTED -> DONE
+                 ^-------------- taken back --------------'
+
+`GIVEN_UP` is a call whose caller no longer waits while a worker still has it: it holds its place until the worker lets
+go of it, so that nothing is leaked or counted twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from .channels.frames import Frame
+from .hostloop import HostLoop, Waiter
+
+if TYPE_CHECKING:
+    from .member import Member
+
+PENDING: Final = 0
+SENT: Final = 1
+STARTED: Final = 2
+DONE: Final = 3
+GIVEN_UP: Final = 4
+_NAMES = ("pending", "sent", "started", "done", "given up")
+
+
+class Call:
+    """One request whose answer comes in one piece: `waiter` gets the REPLY frame (its body as bytes) or the error."""
+
+    __slots__ = ("accepted", "affinity", "body", "deadline", "frame", "id", "member", "state", "timeout", "waiter")
+
+    def __init__(self, call: int, frame: Frame, body: Any, timeout: float | None, affinity: Any, waiter: Waiter) -> None:
+        self.id = call
+        self.frame = frame
+        self.body = body  # what the worker asks for with WANT: bytes, or None
+        self.timeout = timeout
+        self.affinity = affinity
+        self.waiter = waiter
+        self.state = PENDING
+        self.member: Member | None = None
+        self.accepted = 0.0
+        self.deadline = 0.0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {_NAMES[self.state]}{f' at {self.member!r}' if self.member else ''}>"
+
+    def started(self) -> bool:
+        """Whether the app may have begun to run it."""
+        return self.state >= STARTED
+
+    def finish(self, frame: Frame) -> None:
+        """The answer is there."""
+        self.waiter.resolve(frame)
+
+    def fail(self, error: BaseException) -> None:
+        self.waiter.fail(error)
+
+    def wanted(self) -> Any:
+        """What the app asks for: the body, once."""
+        body, self.body = self.body, None
+        return body
+
+    def message(self, message: dict[str, Any], data: Any) -> None:
+        """A MESSAGE frame: only streams have them."""
+
+
+class StreamCall(Call):
+    """One request whose answer comes as events. Its reader takes `next_event`, its feeder waits for `asked`."""
+
+    __slots__ = ("_asked", "_loop", "ended", "error", "events", "wants")
+
+    def __init__(self, call: int, frame: Frame, timeout: float | None, affinity: Any, loop: HostLoop) -> None:
+        super().__init__(call, frame, None, timeout, affinity, loop.waiter())
+        self._loop = loop
+        self._asked: Waiter | None = None
+        self.events: deque[tuple[dict[str, Any], Any]] = deque()
+        self.wants = 0
+        self.ended = False
+        self.error: BaseException | None = None
+
+    def finish(self, frame: Frame) -> None:
+        self.ended = True
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        self.ended = True
+        self.error = error
+        self._wake()
+
+    def message(self, message: dict[str, Any], data: Any) -> None:
+        self.events.append((message, data))
+        self._wake()
+
+    def _wake(self) -> None:
+        self.waiter.resolve(None)
+        if self.ended and self._asked is not None:
+            self._asked.resolve(None)
+
+    def wanted(self) -> Any:
+        self.wants += 1
+        if self._asked is not None:
+            self._asked.resolve(None)
+        return None
+
+    async def asked(self) -> bool:
+        """Wait until the app asks for an event. False when it never will again."""
+        while not self.wants:
+            if self.ended:
+                return False
+            self._asked = self._loop.waiter()
+            await self._asked.wait()
+        self.wants -= 1
+        return True
+
+    async def next_event(self) -> tuple[dict[str, Any], Any] | None:
+        """The app's next event and its body; None at the end. Raises the error that ended it."""
+        while not self.events:
+            if self.ended:
+                if self.error is not None:
+                    raise self.error
+                return None
+            self.waiter = self._loop.waiter()
+            await self.waiter.wait()
+        return self.events.popleft()
+
+    def drop(self) -> int:
+        """Forget what was not read; how many of it were loans, which are released."""
+        loans = 0
+        while self.events:
+            data = self.events.popleft()[1]
+            if isinstance(data, memoryview):
+                data.release()
+                loans += 1
+        return loans

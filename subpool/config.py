@@ -1,0 +1,107 @@
+"""The pool's options, defined once. A wrong one is an error that names it, before anything is started."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+ISOLATION: Final = ("auto", "subinterpreter", "thread", "process")
+INTERFACES: Final = ("auto", "asgi", "wsgi")
+LIFESPANS: Final = ("auto", "on", "off")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """Options of a `Pool`. Times are in seconds.
+
+    `app` "module:callable" or None; `workers` how many (default: one for each CPU that may be used); `isolation` and
+    `interface` see above; `pythonpath` directories put first on `sys.path` of the workers; `venv` a virtual
+    environment whose packages they see; `preload_app` import the app before a worker counts as ready; `preload` further modules;
+    `lifespan` ASGI lifespan, `threads` for WSGI apps in each worker; `timeout` for a call, None for no limit;
+    `max_pending` calls that wait on the host; `window` calls that a worker holds un-started; `max_concurrency` calls
+    that run in a worker at once; `start_timeout` until a worker must be ready; `close_timeout` until the pool is closed, come
+    what may; `grace` between the steps of ending a call that does not: cancel, interrupt, abandon.
+    """
+
+    app: str | None = None
+    workers: int | None = None
+    isolation: str = "auto"
+    interface: str = "auto"
+    pythonpath: Sequence[str | os.PathLike[str]] = ()
+    venv: str | os.PathLike[str] | None = None
+    preload_app: bool = True
+    preload: Sequence[str] = ()
+    lifespan: str = "auto"
+    threads: int = 1
+    timeout: float | None = 30.0
+    max_pending: int = 1024
+    window: int = 16
+    max_concurrency: int = 1000
+    start_timeout: float = 60.0
+    close_timeout: float = 10.0
+    grace: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.workers is None:
+            object.__setattr__(self, "workers", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        if self.app is not None and (not isinstance(self.app, str) or ":" not in self.app):
+            raise ValueError(f"app is {self.app!r}; it must be 'module:callable'")
+        for name, choices in (("isolation", ISOLATION), ("interface", INTERFACES), ("lifespan", LIFESPANS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}{_nearest(value, choices)}")
+        for name in ("workers", "threads", "max_pending", "window", "max_concurrency"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}, which is no int")
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name in ("timeout", "start_timeout", "close_timeout", "grace"):
+            value = getattr(self, name)
+            if value is None and name == "timeout":
+                continue
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}, which is no number of seconds")
+            if not value > 0:
+                raise ValueError(f"{name} is {value}; it must be more than 0 seconds")
+        for name in ("pythonpath", "preload"):
+            if isinstance(getattr(self, name), (str, bytes)):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a list")
+        object.__setattr__(self, "pythonpath", tuple(os.path.abspath(os.fspath(p)) for p in self.pythonpath))
+        if self.venv is not None and not (Path(self.venv) / "pyvenv.cfg").is_file():
+            raise ValueError(f"venv is {os.fspath(self.venv)!r}, which holds no pyvenv.cfg")
+
+    def setup(self, worker: int, kind: str, log_level: int) -> dict[str, Any]:
+        """What a worker is told, as plain data."""
+        return {
+            "id": worker,
+            "kind": kind,
+            "app": self.app,
+            "interface": self.interface,
+            "pythonpath": list(self.pythonpath),
+            "venv": os.path.abspath(os.fspath(self.venv)) if self.venv is not None else None,
+            "preload_app": bool(self.preload_app),
+            "preload": list(self.preload),
+            "lifespan": self.lifespan,
+            "threads": self.threads,
+            "max_concurrency": self.max_concurrency,
+            "log_level": log_level,
+        }
+
+
+def _nearest(value: object, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(value), choices, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def make(app: str | None, options: dict[str, Any]) -> PoolOptions:
+    """`PoolOptions` of keyword arguments. `TypeError` for an unknown one names the nearest known one."""
+    known = [field.name for field in fields(PoolOptions)]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"Pool has no option {name!r}{_nearest(name, known)}")
+    return PoolOptions(app=app, **options)

@@ -1,0 +1,215 @@
+"""The host's event loop, asyncio or trio, as the pool needs it: callbacks, descriptors, one kind of waiter.
+
+The pool's core is made of callbacks, so that the way of a request costs the same on both. Only leaves wait: a `Waiter`
+is what a caller awaits and a callback resolves. All methods are for the loop's own thread but `call_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Waiter(Protocol):
+    """Resolved once; a second time is ignored."""
+
+    def done(self) -> bool: ...
+
+    def resolve(self, value: Any) -> None: ...
+
+    def fail(self, error: BaseException) -> None: ...
+
+    async def wait(self) -> Any:
+        """The value, or the error. A cancelled wait leaves the waiter unresolved."""
+
+
+class HostLoop(Protocol):
+    """What the pool asks of the loop it runs on."""
+
+    def time(self) -> float: ...
+
+    def waiter(self) -> Waiter: ...
+
+    def call_soon(self, callback: Callable[[], None]) -> None: ...
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None: ...
+
+    def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None: ...
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
+
+    def remove_reader(self, fd: int) -> None: ...
+
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None: ...
+
+    def remove_writer(self, fd: int) -> None: ...
+
+
+def current() -> HostLoop:
+    """The loop that runs now. `RuntimeError` if none does."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return TrioLoop()
+    return AsyncioLoop()
+
+
+class AsyncioWaiter:
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[Any] = loop.create_future()
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def resolve(self, value: Any) -> None:
+        if not self._future.done():
+            self._future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    async def wait(self) -> Any:
+        return await self._future
+
+
+class AsyncioLoop:
+    """asyncio, and what stands in for it (uvloop)."""
+
+    def __init__(self) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self.time = loop.time
+        self.call_soon = loop.call_soon
+        self.call_later = loop.call_later
+        self.add_reader, self.remove_reader = loop.add_reader, loop.remove_reader
+        self.add_writer, self.remove_writer = loop.add_writer, loop.remove_writer
+
+    def waiter(self) -> Waiter:
+        return AsyncioWaiter(self._loop)
+
+    def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left to be told
+
+
+class TrioWaiter:
+    __slots__ = ("_outcome", "_task")
+
+    def __init__(self) -> None:
+        self._outcome: Any = None
+        self._task: Any = None
+
+    def done(self) -> bool:
+        return self._outcome is not None
+
+    def resolve(self, value: Any) -> None:
+        import outcome
+
+        self._settle(outcome.Value(value))
+
+    def fail(self, error: BaseException) -> None:
+        import outcome
+
+        self._settle(outcome.Error(error))
+
+    def _settle(self, result: Any) -> None:
+        if self._outcome is None:
+            self._outcome = result
+            if self._task is not None:
+                import trio
+
+                task, self._task = self._task, None
+                trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> Any:
+        import trio
+
+        if self._outcome is None:
+            self._task = trio.lowlevel.current_task()
+
+            def abort(_: Any) -> Any:
+                self._task = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        return self._outcome.unwrap()
+
+
+class TrioLoop:
+    """trio: descriptors and timers are system tasks, which end with the run."""
+
+    def __init__(self) -> None:
+        import trio
+
+        self._trio = trio
+        self._token = trio.lowlevel.current_trio_token()
+        self._watching: dict[tuple[int, str], Any] = {}
+        self.time = trio.current_time
+
+    def waiter(self) -> Waiter:
+        return TrioWaiter()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._token.run_sync_soon(callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        async def later() -> None:
+            await self._trio.sleep(seconds)
+            callback()
+
+        self._spawn(later)
+
+    def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None:
+        try:
+            self._token.run_sync_soon(callback, *args)
+        except self._trio.RunFinishedError:
+            pass
+
+    def _spawn(self, function: Any) -> None:
+        trio = self._trio
+
+        async def quiet() -> None:
+            try:
+                await function()
+            except trio.Cancelled:
+                raise
+            except Exception:
+                import logging
+
+                logging.getLogger("subpool").exception("a callback of the pool failed")
+
+        trio.lowlevel.spawn_system_task(quiet)
+
+    def _watch(self, fd: int, what: str, wait: Any, callback: Callable[[], None]) -> None:
+        scope = self._watching[fd, what] = self._trio.CancelScope()
+
+        async def watch() -> None:
+            with scope:
+                while True:
+                    await wait(fd)
+                    callback()
+
+        self._spawn(watch)
+
+    def _unwatch(self, fd: int, what: str) -> None:
+        scope = self._watching.pop((fd, what), None)
+        if scope is not None:
+            scope.cancel()
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        self._watch(fd, "r", self._trio.lowlevel.wait_readable, callback)
+
+    def remove_reader(self, fd: int) -> None:
+        self._unwatch(fd, "r")
+
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+        self._unwatch(fd, "w")
+        self._watch(fd, "w", self._trio.lowlevel.wait_writable, callback)
+
+    def remove_writer(self, fd: int) -> None:
+        self._unwatch(fd, "w")

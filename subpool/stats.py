@@ -1,0 +1,82 @@
+"""Frozen snapshots of a pool, and the latencies that they sum up."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+KEPT = 1024  # latencies of a worker that its percentiles are made of: the last ones
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One worker. `p50`, `p90`, `p99`: seconds from acceptance to answer of its last calls (NaN: none yet).
+
+    `state`: starting, ready, stalled, stopping. `restarts`: how often this place was filled again. `rss`: resident
+    bytes of a worker that is a process, else None.
+    """
+
+    id: int
+    kind: str
+    generation: int
+    state: str
+    in_flight: int
+    served: int
+    failed: int
+    restarts: int
+    p50: float
+    p90: float
+    p99: float
+    rss: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """The pool at one moment. `pending`: calls that wait on the host; `refused`: calls refused as too many.
+
+    `abandoned`: workers that never ended; `not_isolatable`: calls that failed because something refused an isolated
+    interpreter; `taken_back`: calls moved away from a worker that had not begun them.
+    """
+
+    isolation: str
+    workers: tuple[WorkerStats, ...]
+    pending: int
+    refused: int
+    abandoned: int
+    not_isolatable: int
+    taken_back: int
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are with workers."""
+        return sum(worker.in_flight for worker in self.workers)
+
+    @property
+    def served(self) -> int:
+        """Calls answered by the workers that are there now."""
+        return sum(worker.served for worker in self.workers)
+
+
+class Latencies:
+    """The last `KEPT` latencies, in seconds."""
+
+    __slots__ = ("_at", "_ring")
+
+    def __init__(self) -> None:
+        self._ring = array("d")
+        self._at = 0
+
+    def add(self, seconds: float) -> None:
+        if self._at < KEPT:
+            self._ring.append(seconds)
+        else:
+            self._ring[self._at % KEPT] = seconds
+        self._at += 1
+
+    def percentiles(self) -> tuple[float, float, float]:
+        """p50, p90 and p99, NaN where there is nothing."""
+        ordered = sorted(self._ring)
+        if not ordered:
+            return (float("nan"),) * 3
+        last = len(ordered) - 1
+        return ordered[round(last * 0.5)], ordered[round(last * 0.9)], ordered[round(last * 0.99)]
