@@ -48,7 +48,6 @@ soak: $(VENV)/.stamp-test
 
 lint: $(VENV)/.stamp-dev
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
 # One stamp for each extra; a second run finds it newer than what it was made from, and starts at once.

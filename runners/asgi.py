@@ -17,17 +17,17 @@ from subpool.types import ASGIApp, Headers, Message
 class Buffered(HTTPExchange):
     """The app's side of such an exchange: its `receive` and `send`."""
 
-    __slots__ = ("_body", "_chunks", "_finished")
+    __slots__ = ("_chunks", "_finished", "_request")
 
     def __init__(self, method: str, body: bytes) -> None:
         super().__init__(method)
-        self._body: bytes | None = body
+        self._request: bytes | None = body
         self._chunks: list[bytes] = []
         self._finished: asyncio.Event | None = None
 
     async def receive(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
+        if self._request is not None:
+            body, self._request = self._request, None
             return {"type": "http.request", "body": body, "more_body": False}
         if not self.done:
             if self._finished is None:

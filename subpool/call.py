@@ -125,12 +125,12 @@ class StreamCall(Call):
             await self.waiter.wait()
         return self.events.popleft()
 
-    def drop(self) -> int:
-        """Forget what was not read; how many of it were loans, which are released."""
+    def detach(self) -> int:
+        """Turn the loans that were not read into copies, and release them; how many there were."""
         loans = 0
-        while self.events:
-            data = self.events.popleft()[1]
+        for at, (message, data) in enumerate(self.events):
             if isinstance(data, memoryview):
+                self.events[at] = (message, bytes(data))
                 data.release()
                 loans += 1
         return loans

@@ -89,7 +89,9 @@ class Engine:
             self._add(worker, 0)
         with anyio.move_on_after(self.options.start_timeout) as scope:
             for member in list(self.members):
-                await member.ready.wait()
+                error = await member.ready.wait()
+                if error is not None:
+                    raise error
         if scope.cancelled_caught:
             late = [member for member in self.members if member.state == "starting"]
             for member in late:
@@ -250,23 +252,24 @@ class Engine:
             self._restart(member)
 
     def _drop(self, member: Member, why: str) -> None:
-        if member in self.router.places:
-            self.router.places.remove(member)
-        if member in self.members:
-            self.members.remove(member)
+        self.leave(member)
         self.abandoned += not member.handle.can_kill
         member.abandon(why)
 
     # ends and restarts
 
-    def on_ended(self, member: Member, unexpected: bool) -> None:
-        """The worker has ended, by order or by itself."""
-        was_ready = member in self.router.places
-        if was_ready:
-            self.router.places.remove(member)
+    def leave(self, member: Member) -> bool:
+        """The member is no longer there for calls. False if it was not before."""
         if member in self.members:
             self.members.remove(member)
-        if unexpected and was_ready and not self.closing:
+        if member in self.router.places:
+            self.router.places.remove(member)
+            return True
+        return False
+
+    def on_ended(self, member: Member, unexpected: bool) -> None:
+        """The worker has ended, by order or by itself."""
+        if unexpected and not self.closing:
             log.error("worker %s ended unexpectedly: %s", member.id, member.cause or "its main returned")
             self._restart(member)
         self.assign()
@@ -275,48 +278,32 @@ class Engine:
         if self.closing:
             return
         try:
-            member = self._add(old.id, old.restarts + 1)
+            self._replace(old)
         except AppLoadError as error:
             self._failed_restart(old, error)
-            return
-        self._watch_start(member, old)
 
-    def _watch_start(self, member: Member, old: Member) -> None:
-        """When `member` is ready it takes `old`'s place; if it fails, another is started after a while."""
-        waiter = member.ready
-        resolve, fail = waiter.resolve, waiter.fail
+    def _replace(self, old: Member) -> Member:
+        """Start another worker; it takes `old`'s place when it is ready."""
+        member = self._add(old.id, old.restarts + 1)
 
-        engine = self
-
-        class Started:
-            def done(self) -> bool:
-                return waiter.done()
-
-            def resolve(self, value: Any) -> None:
-                if not waiter.done():
-                    resolve(value)
-                    engine._failures = 0
-                    engine.router.places.append(member)
-                    if old in engine.members and old.state == "ready":
-                        engine._retire(old)
-                    engine.assign()
-
-            def fail(self, error: BaseException) -> None:
-                if not waiter.done():
-                    resolve(None)
-                    engine._failed_restart(old, error)
-
-            async def wait(self) -> Any:
-                return await waiter.wait()
-
-        del fail
-        member.ready = Started()
+        def started(error: BaseException | None) -> None:
+            if error is not None:
+                if old.state != "ready":
+                    self._failed_restart(old, error)
+                return
+            self._failures = 0
+            self.router.places.append(member)
+            if old.state == "ready":
+                self._retire(old)
+            self.assign()
 
         def late() -> None:
             if member.state == "starting":
-                engine._drop(member, f"not ready within {engine.options.start_timeout} s")
+                self._drop(member, f"not ready within {self.options.start_timeout} s")
 
+        member.on_start = started
         self.loop.call_later(self.options.start_timeout, late)
+        return member
 
     def _failed_restart(self, old: Member, error: BaseException) -> None:
         self._failures += 1
@@ -337,6 +324,8 @@ class Engine:
         """A replacement is ready: this one takes no new calls, finishes what it has, ends."""
         if member in self.router.places:
             self.router.places.remove(member)
+        if member not in self.members:
+            self.members.append(member)
         member.take_back()
         member.stop(self.options.timeout or 3600.0)
 
@@ -349,11 +338,9 @@ class Engine:
     async def recycle(self, worker: int | None) -> None:
         """Replace one worker, or all of them one after another; the replacement is ready first."""
         for old in [member for member in self.router.places if worker is None or member.id == worker]:
-            new = self._add(old.id, old.restarts + 1)
-            self._watch_start(new, old)
-            await new.ready.wait()
-            if new.state != "ready":
-                raise AppLoadError(f"the replacement of worker {old.id} did not start: {new.cause or 'see the log'}")
+            error = await self._replace(old).ready.wait()
+            if error is not None:
+                raise error
             with anyio.move_on_after(self.options.close_timeout):
                 await old.closed.wait()
 

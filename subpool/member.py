@@ -6,14 +6,15 @@ States: starting -> ready (<-> stalled) -> stopping -> ended -> closed; or aband
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import call as c
-from .call import Call
+from .call import Call, StreamCall
 from .channels import frames as f
 from .channels.frames import Frame
 from .channels.lane import Buffer, LaneClosed
-from .errors import NotIsolatable, SubpoolError, WorkerLost, from_wire
+from .errors import NotIsolatable, WorkerLost, from_wire
 from .hostloop import Waiter
 from .isolation import load
 from .stats import Latencies, WorkerStats
@@ -45,7 +46,8 @@ class Member:
         self.latencies = Latencies()
         self.calls: dict[int, Call] = {}
         self.given_up: dict[int, list[float | int]] = {}  # call -> [next step at, interrupts that hit]
-        self.ready: Waiter = engine.loop.waiter()  # READY's info, or the error of the start
+        self.ready: Waiter = engine.loop.waiter()  # None, or the error of the start
+        self.on_start: Callable[[BaseException | None], None] | None = None
         self.closed: Waiter = engine.loop.waiter()
         self.cause: str | None = None  # why it ended
         self.threads_left: list[str] = []
@@ -54,6 +56,7 @@ class Member:
         self._loans: list[Buffer] = []
         self._returned = 0
         self._asking_back = False
+        self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
         setup = engine.options.setup(worker, kind, logging.getLogger().getEffectiveLevel())
         call = engine.loop.call_threadsafe
         self.handle = load(kind)(
@@ -191,6 +194,12 @@ class Member:
             call = self.calls.get(frame[1])
             if call is not None and call.state != c.GIVEN_UP:
                 self._on_started(call)
+                if isinstance(data, memoryview):
+                    if self.state == "ready" and isinstance(call, StreamCall):
+                        self.lenders.add(call)
+                    else:
+                        loan, data = data, bytes(data)
+                        self.give_back(loan)
                 call.message(frame[2], data)
             elif isinstance(data, memoryview):
                 self.give_back(data)
@@ -208,6 +217,7 @@ class Member:
                 self.failed += 1
                 call.fail(error)
         elif op == f.LENT_BACK:
+            # the release of a loan runs in this interpreter as a pending call: it is awake now
             self.engine.lent -= frame[1]
         elif op == f.LOG:
             replay(frame[1], self.id)
@@ -229,9 +239,9 @@ class Member:
         if op == f.READY:
             if self.state == "starting":
                 self.state = "ready"
-                self.ready.resolve(frame[1])
+                self._started(None)
         elif op == f.FAILED:
-            self.ready.fail(from_wire(frame[1]))
+            self._started(from_wire(frame[1]))
         elif op == f.BYE:
             self.threads_left = frame[1]
             self.control((f.HALT,))
@@ -243,6 +253,12 @@ class Member:
             self._asking_back = False
             self._untake(frame[1])
             self.engine.assign()
+
+    def _started(self, error: BaseException | None) -> None:
+        if not self.ready.done():
+            self.ready.resolve(error)
+            if self.on_start is not None:
+                self.on_start(error)
 
     # taking back, giving up
 
@@ -296,6 +312,7 @@ class Member:
     def stop(self, seconds: float) -> None:
         """Ask the worker to end; what it runs has `seconds`."""
         self.state = "stopping"
+        self._detach()
         self.flow((f.STOP, seconds))
         self.engine.flush()
 
@@ -308,17 +325,26 @@ class Member:
         if self.state == "abandoned":
             return
         self.cause = cause
+        unexpected = self.engine.leave(self) and self.state == "ready"
         self.on_out()
-        unexpected = self.state in ("ready", "starting")
         self.state = "ended"
         self.control((f.HALT,))
-        if self.kind != "process":
+        self._detach()
+        if self.kind == "process":
+            self._untake([frame[1] for frame in self._work])
+        else:
             self.take_back()
         self._stop_reading()
         self.lose(cause)
-        self.ready.fail(WorkerLost(f"worker {self.id} ended while it started: {cause or 'without a word'}", False))
+        self._started(WorkerLost(f"worker {self.id} ended while it started: {cause or 'without a word'}", False))
         self.handle.release()
         self.engine.on_ended(self, unexpected)
+
+    def _detach(self) -> None:
+        """Give back every loan that readers have not come to yet; they read copies."""
+        lenders, self.lenders = self.lenders, set()
+        for stream in lenders:
+            self.credit(stream.detach())
 
     def lose(self, cause: str | None) -> None:
         """Every call that the worker still has is lost; its loans are given back."""
@@ -352,8 +378,9 @@ class Member:
         self._stop_reading()
         self.state = "abandoned"
         self.cause = why
+        self._detach()
         self.lose(why)
-        self.ready.fail(WorkerLost(f"worker {self.id} did not start: {why}", False))
+        self._started(WorkerLost(f"worker {self.id} did not start: {why}", False))
         self.handle.abandon()
         self.closed.resolve(None)
 
@@ -365,5 +392,3 @@ class Member:
             p50, p90, p99, self.handle.memory(),
         )  # fmt: skip
 
-
-__all__ = ["Member", "SubpoolError"]

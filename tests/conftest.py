@@ -2,11 +2,11 @@
 
 Rules of this suite:
 
-- A behavioural test takes the ``isolation`` fixture (or ``pool``, ``wsgi_pool``, ``make_pool``, which take it),
-  so it runs once for sub-interpreters, threads and processes.
+- A behavioural test takes the ``isolation`` fixture (or ``pool``, ``wsgi_pool``, ``make_pool``, which take
+  it), so it runs once for sub-interpreters, threads and processes.
 - The host side runs on asyncio; a test that must hold on trio too is marked with ``BOTH``.
-- Nobody sleeps. A test and an app wait for each other on a `Fifo`, a named pipe that works across interpreters
-  and processes; state that has no event is polled by `eventually`, always with a deadline.
+- Nobody sleeps. A test and an app wait for each other on a `Fifo`, a named pipe that works across
+  interpreters and processes; state that has no event is polled by `eventually`, always with a deadline.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def websocket_scope(path: str = "/", **fields: Any) -> dict[str, Any]:
     return scope
 
 
-def environ(path: str = "/", *, method: str = "GET", query: str = "", body: Any = b"", **keys: Any) -> dict[str, Any]:
+def environ(
+    path: str = "/", *, method: str = "GET", query: str = "", body: Any = b"", **keys: Any
+) -> dict[str, Any]:
     """A WSGI environ (PEP 3333, "environ Variables") with ``wsgi.input`` given as bytes or a readable."""
     return {
         "REQUEST_METHOD": method,
@@ -180,7 +182,7 @@ def fifo(tmp_path: Path) -> Iterator[Callable[[str], Fifo]]:
 async def eventually(holds: Callable[[], object], seconds: float = DEADLINE) -> None:
     """Wait until `holds()` is true; raises TimeoutError after `seconds`. For state that sends no event."""
     with anyio.fail_after(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - a snapshot has no event
             await anyio.sleep(0.005)
 
 

@@ -3,7 +3,7 @@
 In README.md and docs/*.md a fence's first line says what becomes of the block:
 
 - ```python file=hello.py```   is written to that file in the document's own scratch folder
-- ```python run```             is run there as a program of its own, with warnings as errors; it must end with status 0
+- ```python run```             is run there as a program, with warnings as errors; it must end with status 0
 - ```text output```            right behind a run block: exactly what that printed
 
 Other blocks are only parsed (Python) or left alone. A document's blocks share one folder, in their order.

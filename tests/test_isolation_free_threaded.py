@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from conftest import free_threaded, http_scope, pool_options
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not free_threaded(), reason="needs a free-threaded build")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not free_threaded(), reason="needs a free-threaded build"),
+]
 
 
 async def test_auto_means_threads() -> None:

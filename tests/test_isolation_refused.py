@@ -1,13 +1,12 @@
-"""Apps that cannot live in an isolated interpreter: refused with a reason, or given a process, with one warning."""
+"""Apps that cannot live in an isolated interpreter: refused with a reason, or given a process and a warning."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import Any
 
 import pytest
-from conftest import APPS, environ, free_threaded, http_scope, pool_options
+from conftest import environ, free_threaded, http_scope, pool_options
 
 pytestmark = [
     pytest.mark.anyio,
@@ -104,7 +103,6 @@ async def test_a_refusal_inside_a_handler_is_that_calls_error(native: str) -> No
             await pool.run_wsgi(environ("/import", query="pydantic_core"), app="wsgi_app:app")
         assert pool.stats().not_isolatable == 3
         assert (await pool.run_asgi(http_scope("/hello"))).status == 200
-        assert "pydantic_core" not in sys.modules or True
 
 
 async def test_an_app_named_later_that_is_refused_is_that_calls_error(native: str) -> None:
@@ -123,8 +121,6 @@ async def test_processes_take_it(native: str) -> None:
 
     async with Pool(native, **options("process")) as pool:
         assert (await pool.run_asgi(http_scope("/"))).status == 200
-        assert (await pool.run_asgi(http_scope("/import", query_string=b"pydantic_core"), app="asgi_app:app")).status
-
-
-def test_the_apps_folder_is_there() -> None:
-    assert APPS.endswith("apps")
+        assert (
+            await pool.run_asgi(http_scope("/import", query_string=b"pydantic_core"), app="asgi_app:app")
+        ).status

@@ -1,4 +1,4 @@
-"""The distribution holds all packages, and runners/ as subpool.runners alone (package-dir in pyproject.toml)."""
+"""The distribution holds all packages, and runners/ as subpool.runners alone (see pyproject.toml)."""
 
 from __future__ import annotations
 

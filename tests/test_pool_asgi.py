@@ -132,7 +132,9 @@ async def test_path_is_text_and_raw_path_bytes(pool: Any, path: str) -> None:
 
 
 async def test_state_and_extensions_of_the_caller_arrive(pool: Any) -> None:
-    scope = await seen(pool, http_scope("/scope", state={"user": 7}, extensions={"http.response.trailers": {}}))
+    scope = await seen(
+        pool, http_scope("/scope", state={"user": 7}, extensions={"http.response.trailers": {}})
+    )
     assert scope["state"] == {"user": 7}
     assert scope["extensions"]["http.response.trailers"] == {}
 
@@ -143,7 +145,7 @@ async def test_the_app_knows_its_worker(pool: Any) -> None:
 
 
 async def test_nothing_leaks_from_a_cached_template(make_pool: Any) -> None:
-    """One worker, requests that differ in one field each: every one sees its own, then the first again its own."""
+    """One worker, requests that differ in one field each: every one sees its own."""
     base = http_scope("/scope")
     variants: list[dict[str, Any]] = [
         base,

@@ -22,7 +22,11 @@ def test_the_calls(blocking: Any, isolation: str) -> None:
     from subpool import AppError
 
     with blocking as pool:
-        assert pool.run_asgi(http_scope("/hello")) == (200, [(b"content-type", b"text/plain")], b"Hello, World!")
+        assert pool.run_asgi(http_scope("/hello")) == (
+            200,
+            [(b"content-type", b"text/plain")],
+            b"Hello, World!",
+        )
         assert pool.run_wsgi(environ("/hello"), app="wsgi_app:app").status == "200 OK"
         assert pool.call("functions:add", 2, right=3) == 5
         with pytest.raises(AppError, match="no such thing"):
@@ -77,7 +81,9 @@ def test_recycle(blocking: Any, isolation: str) -> None:
         before = [worker.generation for worker in pool.stats().workers]
         pool.recycle()
         assert pool.run_asgi(http_scope("/hello")).status == 200
-        assert all(new > old for new, old in zip((w.generation for w in pool.stats().workers), before, strict=True))
+        assert all(
+            new > old for new, old in zip((w.generation for w in pool.stats().workers), before, strict=True)
+        )
 
 
 def test_closed(blocking: Any) -> None:

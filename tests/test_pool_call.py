@@ -27,7 +27,20 @@ async def test_coroutine_functions_are_awaited(pool: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 0, -(2**70), 1.5, "\u2603", b"\xff", (1, (2,)), [1, [2]], {"a": {1: b"x"}}, {1, 2}, b"x" * 100_000],
+    [
+        None,
+        True,
+        0,
+        -(2**70),
+        1.5,
+        "\u2603",
+        b"\xff",
+        (1, (2,)),
+        [1, [2]],
+        {"a": {1: b"x"}},
+        {1, 2},
+        b"x" * 100_000,
+    ],
     ids=repr,
 )
 async def test_values_survive_the_way(pool: Any, value: object) -> None:
@@ -53,7 +66,9 @@ async def test_exceptions(pool: Any) -> None:
         await pool.call("functions:add")
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), object(), len, {"a": [object()]}], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [threading.Lock(), object(), len, {"a": [object()]}], ids=lambda v: type(v).__name__
+)
 async def test_arguments_that_cannot_cross_are_refused_before_sending(pool: Any, value: object) -> None:
     with pytest.raises(TypeError):
         await pool.call("functions:identity", value)

@@ -26,7 +26,7 @@ async def works(pool: Any, workers: int = 2) -> None:
 @BOTH
 @pytest.mark.parametrize("path", ["/exit", "/interrupt"])
 async def test_an_app_that_ends_its_interpreter(make_pool: Any, path: str) -> None:
-    """SystemExit and KeyboardInterrupt in a handler: WorkerLost, or an error of that call alone; never silence."""
+    """SystemExit, KeyboardInterrupt in a handler: WorkerLost, or an error of that call; never silence."""
     from subpool import AppError, WorkerLost
 
     async with make_pool() as pool:

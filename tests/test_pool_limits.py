@@ -1,4 +1,4 @@
-"""Bounds and routing: a full pool refuses, a closed one says so, and a stalled worker's work goes to another."""
+"""Bounds and routing: a full pool refuses, a closed one says so, a stalled worker's work goes to another."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_pool_that_is_not_open(make_pool: Any) -> None:
         lambda: pool.run_asgi(http_scope("/hello")),
         lambda: pool.run_wsgi(environ("/hello")),
         lambda: pool.call("functions:add", 1),
-        lambda: pool.recycle(),
+        pool.recycle,
     ):
         with pytest.raises(PoolClosed):
             await call()

@@ -86,7 +86,9 @@ async def test_preload_app_decides_when_it_is_imported(
     sys.modules.pop("late_import", None)
     pipe = fifo("imported")
     monkeypatch.setenv("LATE_IMPORT_PIPE", str(pipe))
-    async with make_pool("late_import:app", workers=1, preload_app=preload, interface="asgi", lifespan="off") as pool:
+    async with make_pool(
+        "late_import:app", workers=1, preload_app=preload, interface="asgi", lifespan="off"
+    ) as pool:
         assert pipe.empty() is not preload
         assert (await pool.run_asgi(http_scope("/"))).body == b"late"
         assert await pipe.wait() == b"i"

@@ -1,4 +1,4 @@
-"""The ASGI steps: what `receive()` answers and when, which `send()` sequences are refused, and what the caller gets."""
+"""The ASGI steps: what `receive()` answers and when, which `send()` sequences are refused."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_an_illegal_step_raises_in_the_app(pool: Any, fifo: Any, names: st
 
 @pytest.mark.parametrize("names", ["start,body,body", "start,body,start"])
 async def test_a_step_after_the_end_raises_in_the_app(pool: Any, fifo: Any, names: str) -> None:
-    """The response was complete by then: whether its caller gets it or the error is open, the app must be told."""
+    """The response was complete by then: the caller may get it or the error, the app must be told."""
     from subpool import AppError
 
     report = fifo("report")

@@ -33,14 +33,20 @@ async def test_runner_gets_the_whole_body_as_bytes(pool: Any, size: int) -> None
 
 
 async def test_wsgi_runner_may_answer_by_itself(wsgi_pool: Any) -> None:
-    assert await wsgi_pool.run_wsgi(environ("/"), runner="runner_own") == ("299 Own", [("X-Own", "yes")], b"no app")
+    assert await wsgi_pool.run_wsgi(environ("/"), runner="runner_own") == (
+        "299 Own",
+        [("X-Own", "yes")],
+        b"no app",
+    )
 
 
-@pytest.mark.parametrize("name", ["runner_nowhere", "runner_empty", "runner_broken", "runner_package.nowhere"])
+@pytest.mark.parametrize(
+    "name", ["runner_nowhere", "runner_empty", "runner_broken", "runner_package.nowhere"]
+)
 async def test_a_bad_runner_is_named(pool: Any, name: str) -> None:
     from subpool import RunnerError
 
-    with pytest.raises(RunnerError, match=name.split(".")[0]) as caught:
+    with pytest.raises(RunnerError, match=name.partition(".")[0]) as caught:
         await pool.run_asgi(http_scope("/hello"), runner=name)
     if name == "runner_empty":
         assert "run_asgi" in str(caught.value)

@@ -147,7 +147,9 @@ async def test_lifespan_starts_and_ends_the_pool(make_pool: Any) -> None:
     state: dict[str, Any] = {}
     with anyio.fail_after(DEADLINE):
         async with anyio.create_task_group() as group:
-            group.start_soon(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, receive, peer.send)
+            group.start_soon(
+                app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, receive, peer.send
+            )
             await eventually(lambda: peer.sent)
             assert peer.sent[0]["type"] == "lifespan.startup.complete"
             other = Peer(request())
@@ -208,7 +210,10 @@ def served(app: Any) -> Iterator[str]:
 
 def test_under_uvicorn(make_pool: Any) -> None:
     httpx = pytest.importorskip("httpx")
-    with served(make_pool().asgi()) as url, httpx.Client(base_url=url, timeout=DEADLINE, trust_env=False) as client:
+    with (
+        served(make_pool().asgi()) as url,
+        httpx.Client(base_url=url, timeout=DEADLINE, trust_env=False) as client,
+    ):
         assert client.get("/hello").text == "Hello, World!"
         assert client.post("/echo", content=b"x" * 1_000_000).content == b"x" * 1_000_000
         assert client.get("/cookies").headers.get_list("set-cookie") == ["a=1", "b=2", "a=1"]

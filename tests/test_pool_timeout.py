@@ -1,4 +1,4 @@
-"""Time limits: cancel the task, then interrupt the interpreter, then abandon it. Nothing of it hits another request."""
+"""Time limits: cancel the task, interrupt the interpreter, abandon it. Nothing of it hits another request."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ async def test_a_handler_that_swallows_its_cancellation(make_pool: Any, fifo: An
     gate, started = fifo("gate"), fifo("started")
     async with make_pool(workers=1, grace=0.2) as pool:
         with anyio.fail_after(DEADLINE), pytest.raises(PoolTimeout):
-            await pool.run_asgi(http_scope("/stubborn", query_string=query(gate=gate, started=started)), timeout=0.2)
+            await pool.run_asgi(
+                http_scope("/stubborn", query_string=query(gate=gate, started=started)), timeout=0.2
+            )
         assert await started.wait()
         with anyio.fail_after(DEADLINE):
             assert (await pool.run_asgi(http_scope("/hello"))).status == 200
@@ -149,7 +151,7 @@ async def test_others_on_the_same_worker_live_on(make_pool: Any, fifo: Any) -> N
 
 @pytest.mark.parametrize("rounds", [30, pytest.param(400, marks=pytest.mark.soak)])
 async def test_an_interrupt_never_hits_the_next_request(make_pool: Any, rounds: int) -> None:
-    """Handlers that burn CPU for about as long as their limit: some are interrupted, no other request ever is."""
+    """Handlers that burn CPU for about as long as their limit: some are interrupted, nothing else ever is."""
     from subpool import PoolTimeout
 
     chance = random.Random(7)

@@ -1,4 +1,4 @@
-"""One pool of two workers, an ASGI app and a WSGI app: real requests, their answers, then the pool's statistics.
+"""One pool of two workers, an ASGI and a WSGI app: real requests, their answers, the pool's statistics.
 
 Run it with `make demo`. Ends with status 0 when every answer is what it should be.
 """
@@ -63,12 +63,14 @@ async def asgi(pool: Pool) -> None:
 
     status, headers, body = await pool.run_asgi(scope("POST", "/upload"), UPLOAD)
     answer = json.loads(body)
-    show("POST /upload (1 MB)", dict(headers)[b"x-worker"].decode(), status, f"sha256 {answer['sha256'][:16]}...")
+    digest = answer["sha256"][:16]
+    show("POST /upload (1 MB)", dict(headers)[b"x-worker"].decode(), status, f"sha256 {digest}...")
     expect("the upload", answer, {"bytes": len(UPLOAD), "sha256": DIGEST})
 
     async with pool.stream_asgi(scope("GET", "/stream")) as response:
         chunks = [bytes(chunk) async for chunk in response]
-        show("GET /stream", dict(response.headers)[b"x-worker"].decode(), response.status, f"in parts: {chunks}")
+        worker = dict(response.headers)[b"x-worker"].decode()
+        show("GET /stream", worker, response.status, f"in parts: {chunks}")
     expect("the stream", b"".join(chunks), b"one two three")
 
     try:

@@ -1,4 +1,7 @@
-"""A bare ASGI app whose paths each show one behaviour. It does not support lifespan (so it raises, as ASGI says)."""
+"""A bare ASGI app whose paths each show one behaviour.
+
+It does not support lifespan, so it raises, as ASGI says.
+"""
 
 import asyncio
 import hashlib
@@ -64,7 +67,12 @@ async def hello(scope, receive, send):
 
 @on("/cookies")
 async def cookies(scope, receive, send):
-    pairs = [(b"set-cookie", b"a=1"), (b"x-between", b"yes"), (b"set-cookie", b"b=2"), (b"set-cookie", b"a=1")]
+    pairs = [
+        (b"set-cookie", b"a=1"),
+        (b"x-between", b"yes"),
+        (b"set-cookie", b"b=2"),
+        (b"set-cookie", b"a=1"),
+    ]
     await answer(send, b"", 204, pairs)
 
 

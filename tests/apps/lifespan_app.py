@@ -1,4 +1,7 @@
-"""Apps with a lifespan, one for each way it can go. Pipes come in by the environment variable LIFESPAN_PIPE."""
+"""Apps with a lifespan, one for each way it can go.
+
+They report to the pipe that the environment variable LIFESPAN_PIPE names.
+"""
 
 import os
 

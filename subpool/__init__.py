@@ -1,0 +1,89 @@
+"""subpool: a pool of isolated Python interpreters for ASGI and WSGI apps.
+
+    from subpool import Pool
+
+    async with Pool("myapp:app", workers=4) as pool:
+        response = await pool.run_asgi({"type": "http", "path": "/"})
+
+Every worker imports this package, so names load on first use (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .asgi import PoolApp
+    from .blocking import BlockingPool
+    from .errors import (
+        AppError,
+        AppLoadError,
+        ClientGone,
+        NotIsolatable,
+        PoolBroken,
+        PoolClosed,
+        PoolOverloaded,
+        PoolTimeout,
+        RunnerError,
+        SubpoolError,
+        WebSocketClosed,
+        WebSocketDenied,
+        WorkerLost,
+    )
+    from .pool import Pool
+    from .scope import ScopeTemplate, build_scope
+    from .stats import PoolStats, WorkerStats
+    from .types import Response, WSGIResponse
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "PoolApp": "asgi",
+    "BlockingPool": "blocking",
+    "Pool": "pool",
+    "ScopeTemplate": "scope",
+    "build_scope": "scope",
+    "PoolStats": "stats",
+    "WorkerStats": "stats",
+    "Response": "types",
+    "WSGIResponse": "types",
+}
+
+__all__ = [
+    "AppError",
+    "AppLoadError",
+    "BlockingPool",
+    "ClientGone",
+    "NotIsolatable",
+    "Pool",
+    "PoolApp",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolOverloaded",
+    "PoolStats",
+    "PoolTimeout",
+    "Response",
+    "RunnerError",
+    "ScopeTemplate",
+    "SubpoolError",
+    "WSGIResponse",
+    "WebSocketClosed",
+    "WebSocketDenied",
+    "WorkerLost",
+    "WorkerStats",
+    "build_scope",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,145 @@
+"""The pool for synchronous programs: an event loop on a thread of its own, and calls into it from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from .errors import PoolClosed
+from .stats import PoolStats
+from .types import Response, WSGIResponse
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+
+class BlockingPool:
+    """What `Pool.blocking` makes. Same methods, same errors, no `await`; safe from many threads."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
+
+    def __repr__(self) -> str:
+        return f"<BlockingPool of {self._pool!r}>"
+
+    def __enter__(self) -> BlockingPool:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            stack.enter_context(portal.wrap_async_context_manager(self._pool))
+            self._portal = portal
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the pool and its loop. A second call does nothing."""
+        self._portal = None
+        self._stack.close()
+
+    def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        portal = self._portal
+        if portal is None:
+            raise PoolClosed("the pool is not open: use it in 'with'")
+        return portal.call(partial(function, *args, **kwargs))
+
+    @property
+    def isolation(self) -> str:
+        """The isolation kind that was chosen."""
+        return self._pool.isolation
+
+    def run_asgi(self, scope: Any, body: bytes = b"", **options: Any) -> Response:
+        """See `Pool.run_asgi`."""
+        return self._call(self._pool.run_asgi, scope, body, **options)  # type: ignore[no-any-return]
+
+    def run_wsgi(self, environ: Mapping[str, Any], **options: Any) -> WSGIResponse:
+        """See `Pool.run_wsgi`."""
+        return self._call(self._pool.run_wsgi, environ, **options)  # type: ignore[no-any-return]
+
+    def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any:
+        """See `Pool.call`."""
+        return self._call(self._pool.call, function, *args, **kwargs)
+
+    def recycle(self, worker: int | None = None) -> None:
+        """See `Pool.recycle`."""
+        self._call(self._pool.recycle, worker)
+
+    def stats(self) -> PoolStats:
+        """See `Pool.stats`."""
+
+        async def snapshot() -> PoolStats:
+            return self._pool.stats()
+
+        return self._call(snapshot)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def stream_asgi(self, scope: Any, body_iterable: Any = b"", **options: Any) -> Iterator[BlockingStream]:
+        """See `Pool.stream_asgi`; the answer is a plain iterator of its body. `body_iterable` is read on the loop's thread."""
+        if self._portal is None:
+            raise PoolClosed("the pool is not open: use it in 'with'")
+        manager: AbstractContextManager[Any] = self._portal.wrap_async_context_manager(
+            self._pool.stream_asgi(scope, body_iterable, **options)
+        )
+        with manager as stream:
+            yield BlockingStream(self._call, stream)
+
+    @contextmanager
+    def websocket(self, scope: Any, **options: Any) -> Iterator[BlockingWebSocket]:
+        """See `Pool.websocket`."""
+        if self._portal is None:
+            raise PoolClosed("the pool is not open: use it in 'with'")
+        manager: AbstractContextManager[Any] = self._portal.wrap_async_context_manager(
+            self._pool.websocket(scope, **options)
+        )
+        with manager as session:
+            yield BlockingWebSocket(self._call, session)
+
+
+class BlockingStream:
+    """See `subpool.stream.Stream`."""
+
+    def __init__(self, call: Any, stream: Any) -> None:
+        self._call = call
+        self._chunks = aiter(stream)
+        self.status: int = stream.status
+        self.headers: list[tuple[bytes, bytes]] = stream.headers
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            try:
+                yield self._call(self._next)
+            except StopAsyncIteration:
+                return
+
+    async def _next(self) -> bytes:
+        return await anext(self._chunks)  # type: ignore[no-any-return]
+
+    def read(self) -> bytes:
+        """The rest of the body, whole."""
+        return b"".join(self)
+
+
+class BlockingWebSocket:
+    """See `subpool.stream.WebSocketSession`."""
+
+    def __init__(self, call: Any, session: Any) -> None:
+        self._call = call
+        self._session = session
+        self.subprotocol: str | None = session.subprotocol
+        self.headers: list[tuple[bytes, bytes]] = session.headers
+
+    def send(self, data: str | bytes) -> None:
+        self._call(self._session.send, data)
+
+    def receive(self) -> str | bytes:
+        return self._call(self._session.receive)  # type: ignore[no-any-return]
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self._call(self._session.close, code, reason)

@@ -1,0 +1,257 @@
+"""The public face: a pool of isolated workers for an ASGI or WSGI app, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from . import config, hostloop
+from .call import Call, StreamCall
+from .channels import frames as f
+from .engine import Engine
+from .environ import check_environ
+from .errors import PoolClosed
+from .scope import ScopeTemplate, pack
+from .stats import PoolStats
+from .stream import Exchange, Stream, WebSocketSession
+from .types import Receive, Response, Scope, Send, WSGIResponse
+
+if TYPE_CHECKING:
+    from .asgi import PoolApp
+    from .blocking import BlockingPool
+
+_UNSET: Any = object()
+BODY_INLINE = f.LOAN_SIZE
+
+
+class Pool:
+    """`async with Pool("myapp:app", workers=4) as pool: await pool.run_asgi(scope, body)`.
+
+    Options: see `subpool.config.PoolOptions`. A wrong option is a `TypeError` or `ValueError` here; an app that does
+    not start is an `AppLoadError` when the pool is entered.
+    """
+
+    def __init__(self, app: str | None = None, **options: Any) -> None:
+        self.options = config.make(app, options)
+        self._engine: Engine | None = None
+
+    def __repr__(self) -> str:
+        state = "not open" if self._engine is None else repr(self._engine)
+        return f"<Pool {self.options.app!r} {state}>"
+
+    @staticmethod
+    def blocking(app: str | None = None, **options: Any) -> BlockingPool:
+        """The same pool for synchronous programs, safe from many threads: `with Pool.blocking(...) as pool:`."""
+        from .blocking import BlockingPool
+
+        return BlockingPool(Pool(app, **options))
+
+    async def __aenter__(self) -> Pool:
+        if self._engine is not None:
+            raise RuntimeError("this pool is or was open; make another one")
+        engine = Engine(self.options, hostloop.current())
+        try:
+            await engine.open()
+        except BaseException:
+            await engine.close(0.0)
+            raise
+        self._engine = engine
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self.close()
+
+    async def close(self, drain: float | None = None) -> None:
+        """End the pool: what runs has `drain` seconds (default 0.7 `close_timeout`), then it is cut. A second call
+        does nothing. Over within `close_timeout`, come what may."""
+        if self._engine is not None:
+            await self._engine.close(self.options.close_timeout if drain is None else drain)
+
+    def _open(self) -> Engine:
+        engine = self._engine
+        if engine is None:
+            raise PoolClosed("the pool is not open: use it in 'async with'")
+        return engine
+
+    @property
+    def isolation(self) -> str:
+        """The isolation kind that was chosen."""
+        return self._open().kind
+
+    def stats(self) -> PoolStats:
+        """A frozen snapshot."""
+        return self._open().stats()
+
+    async def recycle(self, worker: int | None = None) -> None:
+        """Replace one worker (by its id), or all, one after another; each replacement is ready first.
+
+        `AppLoadError` if a replacement does not start: then the old one stays.
+        """
+        await self._open().recycle(worker)
+
+    # calls
+
+    async def run_asgi(
+        self,
+        scope: Mapping[str, Any] | ScopeTemplate,
+        body: bytes = b"",
+        *,
+        app: str | None = None,
+        runner: str | None = None,
+        timeout: float | None = _UNSET,
+        affinity: Any = None,
+    ) -> Response:
+        """Run an ASGI app on one HTTP request; its whole answer.
+
+        `scope`: fields and defaults as in ASGI HTTP 2.5, `type` and `path` required; or a template of `build_scope`.
+        `app`: another app than the pool's. `runner`: a module with `async def run_asgi(app, scope, body)`. `timeout`:
+        seconds (default: the pool's). `affinity`: calls of one key prefer one worker.
+
+        Raises `AppError`, `AppLoadError`, `RunnerError`, `PoolTimeout`, `PoolOverloaded`, `PoolClosed`, `WorkerLost`,
+        `NotIsolatable`; `TypeError` and `ValueError` for bad input, before anything is sent.
+        """
+        head = scope.head if type(scope) is ScopeTemplate else pack(scope)  # type: ignore[arg-type]
+        if type(body) is not bytes:
+            body = _bytes(body, "body")
+        reply = await self._run(f.CALL_ASGI, app, runner, head, body, timeout, affinity)
+        return Response(reply[2], reply[3], reply[4])
+
+    async def run_wsgi(
+        self,
+        environ: Mapping[str, Any],
+        *,
+        app: str | None = None,
+        runner: str | None = None,
+        timeout: float | None = _UNSET,
+        affinity: Any = None,
+    ) -> WSGIResponse:
+        """Run a WSGI app on one request (PEP 3333); its whole answer, the status as in "200 OK".
+
+        `wsgi.input` is bytes or something readable. `runner`: a module with `def run_wsgi(app, environ)`. The rest as
+        in `run_asgi`.
+        """
+        head, body = check_environ(environ)
+        if type(body) is not bytes:
+            body = await _read(body)
+        reply = await self._run(f.CALL_WSGI, app, runner, head, body, timeout, affinity)
+        return WSGIResponse(reply[2], reply[3], reply[4])
+
+    async def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call "module:function" in a worker; its answer. Arguments and answer are plain data (what `marshal` carries).
+
+        Raises `AppError` with the type name, message and remote traceback of what the function raised; `TypeError` for
+        arguments that are no plain data.
+        """
+        if not isinstance(function, str) or ":" not in function:
+            raise ValueError(f"function is {function!r}; it must be 'module:function'")
+        try:
+            arguments = marshal.dumps((args, kwargs), allow_code=False)
+        except (ValueError, TypeError) as error:
+            raise TypeError(f"the arguments of {function!r} are no plain data: {error}") from None
+        engine = self._open()
+        call_id = next(engine.ids)
+        frame = (f.CALL_FUNCTION, call_id, function, arguments)
+        reply = await self._wait(engine, Call(call_id, frame, None, self.options.timeout, None, engine.loop.waiter()))
+        return marshal.loads(reply[4], allow_code=False)
+
+    async def _run(
+        self, op: int, app: str | None, runner: str | None, head: Any, body: bytes, timeout: float | None, affinity: Any
+    ) -> f.Frame:
+        engine = self._engine
+        if engine is None:
+            engine = self._open()
+        call_id = next(engine.ids)
+        large = len(body) >= BODY_INLINE
+        frame = (op, call_id, app, runner, head, None if large else body)
+        if timeout is _UNSET:
+            timeout = self.options.timeout
+        call = Call(call_id, frame, body if large else None, timeout, affinity, engine.loop.waiter())
+        return await self._wait(engine, call)
+
+    async def _wait(self, engine: Engine, call: Call) -> f.Frame:
+        engine.submit(call)
+        try:
+            return await call.waiter.wait()  # type: ignore[no-any-return]
+        except BaseException:
+            engine.give_up(call)
+            raise
+
+    # streams
+
+    def _exchange(
+        self, scope: Mapping[str, Any] | ScopeTemplate, app: str | None, timeout: float | None, affinity: Any
+    ) -> Exchange:
+        head = scope.head if isinstance(scope, ScopeTemplate) else pack(scope)
+        engine = self._open()
+        call_id = next(engine.ids)
+        frame = (f.CALL_EXCHANGE, call_id, app, None, head, None)
+        call = StreamCall(call_id, frame, timeout, affinity, engine.loop)
+        engine.submit(call)
+        return Exchange(engine, call)
+
+    @asynccontextmanager
+    async def stream_asgi(
+        self,
+        scope: Mapping[str, Any] | ScopeTemplate,
+        body_iterable: bytes | Iterable[bytes] | AsyncIterable[bytes] = b"",
+        *,
+        app: str | None = None,
+        timeout: float | None = None,
+        affinity: Any = None,
+    ) -> AsyncIterator[Stream]:
+        """`async with pool.stream_asgi(scope, pieces) as answer: async for chunk in answer: ...`
+
+        Both bodies are streamed, with back-pressure: a piece is taken from `body_iterable` when the app asks for it, and
+        the app waits while 256 KiB of its answer were not read. `timeout` (seconds; default none) is for the whole.
+        Leaving the block before the end cancels the app. Raises what `run_asgi` raises.
+        """
+        async with Stream(self._exchange(scope, app, timeout, affinity), body_iterable) as stream:
+            yield stream
+
+    @asynccontextmanager
+    async def websocket(
+        self,
+        scope: Mapping[str, Any] | ScopeTemplate,
+        *,
+        app: str | None = None,
+        timeout: float | None = None,
+        affinity: Any = None,
+    ) -> AsyncIterator[WebSocketSession]:
+        """A session with a WebSocket app. `scope["type"]` may be left out. `WebSocketDenied` if the app refuses."""
+        if not isinstance(scope, ScopeTemplate):
+            scope = {**scope, "type": scope.get("type", "websocket")}
+            if scope["type"] != "websocket":
+                raise ValueError(f"scope['type'] is {scope['type']!r}; it must be 'websocket'")
+        async with WebSocketSession(self._exchange(scope, app, timeout, affinity)) as session:
+            yield session
+
+    async def handle_asgi(
+        self, scope: Scope, receive: Receive, send: Send, *, app: str | None = None, timeout: float | None = None
+    ) -> None:
+        """One full ASGI exchange, HTTP or WebSocket, between a server's `receive`/`send` and the app in a worker.
+
+        Raises what `run_asgi` raises; what `send` raises ends the exchange, and the app is cancelled.
+        """
+        await self._exchange(scope, app, timeout, None).drive(receive, send)
+
+    def asgi(self) -> PoolApp:
+        """The pool as an ASGI 3 app whose lifespan opens and closes it, for any ASGI server."""
+        from .asgi import PoolApp
+
+        return PoolApp(self)
+
+
+def _bytes(body: Any, field: str) -> bytes:
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{field} is {type(body).__name__}, not bytes")
+    return bytes(body)
+
+
+async def _read(readable: Any) -> bytes:
+    """All of a readable, on a thread: it may wait."""
+    data = await anyio.to_thread.run_sync(readable.read)
+    return _bytes(data, "what wsgi.input.read() gave")
