@@ -1,4 +1,4 @@
-"""Apps that cannot live in an isolated interpreter: refused with a reason, or given a process and a warning."""
+"""Apps that cannot live in isolated interpreters: refused with a reason, or given processes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An ordinary FastAPI app: JSON with validation, an upload, HTML, a streamed answer, an error.
 
-FastAPI stands on pydantic, whose core refuses isolated interpreters: `isolation="auto"` gives it processes (and
-says so once), or threads on a free-threaded build.
+FastAPI stands on pydantic, whose core refuses isolated interpreters: `isolation="auto"` gives it processes
+(and says so once), or threads on a free-threaded build.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A lane between interpreters of one process: an interpreter queue and a counted wake-up.
 
-An item is one marshalled batch, then its loans as `memoryview` items. Which loans follow is the batch's last frame, a
-bare int. An item without loans is a bytes object alone, so that the work lane, which carries no loans, can be emptied
+An item is one marshalled batch, then its loans as `memoryview` items. How many loans follow says the batch's last
+frame. An item without loans is a bytes object alone, so that the work lane, which carries no loans, can be emptied
 from both ends.
 """
 
@@ -17,6 +17,7 @@ from .lane import Buffer, Item, LaneClosed
 from .wakeup import Wakeup
 
 Address = tuple[int, int, int]
+_LOANS = 0  # opcode of that frame
 
 
 class QueueLane:
@@ -45,7 +46,7 @@ class QueueLane:
         if not loans:
             self.send_all([frames])
             return
-        batch = encode([*frames, (len(loans),)])
+        batch = encode([*frames, (_LOANS, len(loans))])
         try:
             with self._lock:
                 self._put(self.queue, batch)
@@ -79,9 +80,9 @@ class QueueLane:
         if type(data) is not bytes:  # its interpreter ended: UNBOUND
             return [], []
         frames = decode(data)
-        if len(frames[-1]) > 1:
-            return frames, []
-        return frames, self._loans(frames.pop()[0])
+        if frames and frames[-1][0] == _LOANS:
+            return frames, self._loans(frames.pop()[1])
+        return frames, []
 
     def _loans(self, count: int) -> list[memoryview]:
         loans: list[memoryview] = []

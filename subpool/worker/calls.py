@@ -229,11 +229,15 @@ class Calls:
         step.current = call
         try:
             run = worker.apps.runner(runner, "run_wsgi")
+            errors = ErrorStream({"request": call})
             environ = complete(
-                environ, stream=make_input(body, None), errors=ErrorStream({"request": call}),
+                environ, stream=make_input(body, None), errors=errors,
                 multithread=worker.shared or self._threads > 1, multiprocess=not worker.shared, worker=worker.id,
             )  # fmt: skip
-            answer = run(app.app, environ)
+            try:
+                answer = run(app.app, environ)
+            finally:
+                errors.flush()
             status, headers, body = answer if runner is None else _checked_wsgi(runner, answer)
             if asgi:
                 status, headers = asgi_answer(status, headers)
@@ -279,8 +283,9 @@ class Calls:
         worker = self._worker
         threaded = self._threads > 1
         port = SyncPort(worker, call, inbox, threaded)
+        errors = ErrorStream({"request": call})
         environ = complete(
-            from_scope(scope), stream=make_input(b"", port.pull), errors=ErrorStream({"request": call}),
+            from_scope(scope), stream=make_input(b"", port.pull), errors=errors,
             multithread=worker.shared or threaded, multiprocess=not worker.shared, worker=worker.id,
         )  # fmt: skip
 
@@ -291,6 +296,7 @@ class Calls:
                 serve_wsgi(app.app, environ, port)
                 port.finish()
             finally:
+                errors.flush()
                 step.leave()
 
         if not threaded:

@@ -30,6 +30,10 @@ class Steward:
     def start(self) -> None:
         self._thread.start()
 
+    def join(self, seconds: float) -> None:
+        """Wait for its end: lanes must not be closed under it."""
+        self._thread.join(seconds)
+
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._control.fileno(), select.POLLIN)

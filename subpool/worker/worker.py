@@ -54,6 +54,7 @@ class Worker:
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set before anything runs
         self._flushing = False
         self._pulling = False
+        self.steward: Steward | None = None
         self._ended: asyncio.Future[float]
 
     def __repr__(self) -> str:
@@ -192,7 +193,8 @@ class Worker:
             self.frames = []
             return
         self.lanes.out.send([(f.READY, {"gil": gil_enabled()})])
-        Steward(self).start()
+        self.steward = Steward(self)
+        self.steward.start()
         self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow)
         self.loop.add_reader(self.lanes.work.fileno(), self.on_work)
         seconds = await self._ended
@@ -252,6 +254,8 @@ def main(setup: dict[str, Any], lanes: Lanes) -> None:
             if stream is not None:
                 stream.flush()
         worker.bye()
+        if worker.steward is not None:
+            worker.steward.join(5.0)
 
 
 def _own_interpreter(worker: Worker) -> None:
