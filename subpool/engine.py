@@ -52,7 +52,6 @@ class Engine:
         self.not_isolatable = 0
         self.lent = 0
         self.ids = itertools.count(1)
-        self._generations = itertools.count(1)
         self._dirty: list[Member] = []
         self._deadlines: dict[float, dict[int, Call]] = {}
         self._stall_tick = self._clock_tick = False
@@ -86,7 +85,7 @@ class Engine:
 
     async def _start_all(self) -> None:
         for worker in range(1, (self.options.workers or 1) + 1):
-            self._add(worker, 0)
+            self._add(worker, 1, 0)
         with anyio.move_on_after(self.options.start_timeout) as scope:
             for member in list(self.members):
                 error = await member.ready.wait()
@@ -99,8 +98,8 @@ class Engine:
             raise AppLoadError(f"workers were not ready within start_timeout={self.options.start_timeout} s: {late}")
         self.router.places = list(self.members)
 
-    def _add(self, worker: int, restarts: int) -> Member:
-        member = Member(self, worker, next(self._generations), self.kind, restarts)
+    def _add(self, worker: int, generation: int, restarts: int) -> Member:
+        member = Member(self, worker, generation, self.kind, restarts)
         self.members.append(member)
         try:
             member.handle.start()
@@ -284,7 +283,7 @@ class Engine:
 
     def _replace(self, old: Member) -> Member:
         """Start another worker; it takes `old`'s place when it is ready."""
-        member = self._add(old.id, old.restarts + 1)
+        member = self._add(old.id, old.generation + 1, old.restarts + 1)
 
         def started(error: BaseException | None) -> None:
             if error is not None:
@@ -306,10 +305,10 @@ class Engine:
         return member
 
     def _failed_restart(self, old: Member, error: BaseException) -> None:
-        self._failures += 1
-        log.error("worker %s could not be started again: %s", old.id, error)
         if self.closing:
             return
+        self._failures += 1
+        log.error("worker %s could not be started again: %s", old.id, error)
         if self._failures >= RESTARTS:
             self.broken = error if isinstance(error, SubpoolError) else PoolBroken(str(error))
             if not self.router.places:
@@ -337,7 +336,13 @@ class Engine:
 
     async def recycle(self, worker: int | None) -> None:
         """Replace one worker, or all of them one after another; the replacement is ready first."""
-        for old in [member for member in self.router.places if worker is None or member.id == worker]:
+        if self.closing:
+            raise PoolClosed("the pool is closed")
+        chosen = [member for member in self.router.places if worker is None or member.id == worker]
+        if not chosen and worker is not None:
+            ids = sorted(member.id for member in self.router.places)
+            raise ValueError(f"there is no worker {worker} to recycle; the workers are {ids}")
+        for old in chosen:
             error = await self._replace(old).ready.wait()
             if error is not None:
                 raise error

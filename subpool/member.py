@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("subpool")
 
-ITEM = 2  # calls in one item of work: what shares an item cannot be taken back apart
+ITEM = 1  # calls in one item of work: what shares an item cannot be taken back apart
 
 
 class Member:

@@ -146,7 +146,7 @@ class Pool:
         Raises `AppError` with the type name, message and remote traceback of what the function raised; `TypeError` for
         arguments that are no plain data.
         """
-        if not isinstance(function, str) or ":" not in function:
+        if not isinstance(function, str) or not all(function.partition(":")):
             raise ValueError(f"function is {function!r}; it must be 'module:function'")
         try:
             arguments = marshal.dumps((args, kwargs), allow_code=False)

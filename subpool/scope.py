@@ -85,7 +85,10 @@ def build_scope(
 
 def pack(scope: Mapping[str, Any]) -> Head:
     """`scope` as a head. `ValueError` for a field that is missing or unknown, `TypeError` for one of a wrong type."""
-    get = scope.get
+    try:
+        get = scope.get
+    except AttributeError:
+        raise TypeError(f"scope is {type(scope).__name__}; it must be a dict or a ScopeTemplate") from None
     path = get("path")
     if type(path) is not str:
         path = _typed("path", _required(scope, "path"), str)

@@ -10,7 +10,7 @@ import anyio
 from . import call as c
 from .call import StreamCall
 from .channels import frames as f
-from .errors import ClientGone, PoolClosed, WebSocketClosed, WebSocketDenied
+from .errors import ClientGone, PoolClosed, SubpoolError, WebSocketClosed, WebSocketDenied
 from .types import Headers, Message, Receive, Send
 
 if TYPE_CHECKING:
@@ -235,13 +235,15 @@ class WebSocketSession:
         raise WebSocketDenied(403, [])
 
     async def __aexit__(self, *exc: Any) -> None:
-        if self._closed is None and exc[0] is None:
-            await self.close()
-        self._exchange.close()
-        self._out.close()
-        self._group.cancel_scope.cancel()
-        await self._group.__aexit__(None, None, None)
-        self._queue.close()
+        try:
+            if self._closed is None and exc[0] is None:
+                await self.close()
+        finally:
+            self._exchange.close()
+            self._out.close()
+            self._group.cancel_scope.cancel()
+            await self._group.__aexit__(None, None, None)
+            self._queue.close()
 
     async def send(self, data: str | bytes) -> None:
         """Send a message. Waits while the app does not read. `WebSocketClosed` after the end."""
@@ -258,7 +260,11 @@ class WebSocketSession:
         """The app's next message. `WebSocketClosed` when it has closed."""
         if self._closed is not None:
             raise self._closed
-        message = await self._exchange.receive()
+        try:
+            message = await self._exchange.receive()
+        except SubpoolError:
+            self._closed = WebSocketClosed(1011, "the app failed")
+            raise
         if message is None or message["type"] == "websocket.close":
             code, reason = (1000, "") if message is None else (message["code"], message["reason"])
             self._closed = WebSocketClosed(code, reason)
@@ -266,12 +272,15 @@ class WebSocketSession:
         return message["bytes"] if "bytes" in message else message["text"]  # type: ignore[no-any-return]
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close it from this side, and wait until the app has ended."""
+        """Close it from this side, and wait until the app has ended; how it ended is not asked."""
         if self._closed is not None:
             return
         self._closed = WebSocketClosed(code, reason)
         await self._out.send({"type": "websocket.disconnect", "code": code, "reason": reason})
-        while await self._exchange.receive() is not None:
+        try:
+            while await self._exchange.receive() is not None:
+                pass
+        except SubpoolError:
             pass
 
     async def _feed(self) -> None:

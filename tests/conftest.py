@@ -29,7 +29,7 @@ DEADLINE = 15.0  # seconds that a test waits for something which normally takes 
 if APPS not in sys.path:
     sys.path.insert(0, APPS)
 
-BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], scope="module")
 
 
 def free_threaded() -> bool:
@@ -80,7 +80,7 @@ async def wsgi_pool(make_pool: Callable[..., Any], anyio_backend: str) -> AsyncI
         yield pool
 
 
-def http_scope(path: str = "/", **fields: Any) -> dict[str, Any]:
+def http_scope(path: str = "/", /, **fields: Any) -> dict[str, Any]:
     """An HTTP scope as a server would build it (ASGI HTTP 2.5, "HTTP connection scope")."""
     return {
         "type": "http",
@@ -96,7 +96,7 @@ def http_scope(path: str = "/", **fields: Any) -> dict[str, Any]:
     }
 
 
-def websocket_scope(path: str = "/", **fields: Any) -> dict[str, Any]:
+def websocket_scope(path: str = "/", /, **fields: Any) -> dict[str, Any]:
     """A WebSocket scope (ASGI HTTP 2.5, "WebSocket connection scope")."""
     scope = http_scope(path, scheme="ws", subprotocols=[], **fields)
     scope["type"] = fields.get("type", "websocket")

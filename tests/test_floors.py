@@ -16,8 +16,8 @@ FLOORS = [
     {"config", "stats", "scope", "environ", "channels", "state", "pubsub"},
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
-    {"router", "hostloop", "call", "engine", "member", "pool", "blocking", "supervisor"},
-    {"http", "asgi"},
+    {"router", "hostloop", "call", "engine", "member", "pool", "stream", "blocking", "supervisor", "asgi"},
+    {"http"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

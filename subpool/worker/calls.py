@@ -73,6 +73,14 @@ class Calls:
         """Whether another call may begin."""
         return len(self._tasks) < self._limit and len(self._steps) < self._threads
 
+    def _ended(self, call: int) -> None:
+        """The call's task is over: its place is free."""
+        tasks = self._tasks
+        if call in tasks:
+            if len(tasks) >= self._limit:
+                self._worker.pull_soon()
+            del tasks[call]
+
     # beginning
 
     def begin(self, frame: Frame) -> None:
@@ -119,13 +127,13 @@ class Calls:
             if body is None:
                 body = await self._fetch(call)
         except BaseException as error:
-            self._tasks.pop(call, None)
+            self._ended(call)
             self._fail(call, error)
             return
         if op == f.CALL_ASGI and app.interface == "asgi":
             await self._asgi(call, app, runner, head, body)
         else:
-            self._tasks.pop(call, None)
+            self._ended(call)
             self._dispatch(frame, app, body)
 
     def _dispatch(self, frame: Frame, app: App, body: bytes) -> None:
@@ -166,10 +174,10 @@ class Calls:
             else:
                 status, headers, body = _checked_asgi(runner, answer)
         except BaseException as error:
-            self._tasks.pop(call, None)
+            self._ended(call)
             self._fail(call, error)
             return
-        self._tasks.pop(call, None)
+        self._ended(call)
         loan = worker.lend(body)
         worker.post((f.REPLY, call, status, headers, body if loan is None else f.LOAN), loan)
 
@@ -216,7 +224,7 @@ class Calls:
         finally:
             self._inboxes.pop(call, None)
             inbox.end()
-        self._tasks.pop(call, None)
+        self._ended(call)
         worker.post((f.END, call))
 
     # WSGI
@@ -344,10 +352,10 @@ class Calls:
             except ValueError as error:
                 raise TypeError(f"the answer of {name!r} is no plain data: {error}") from None
         except BaseException as error:
-            self._tasks.pop(call, None)
+            self._ended(call)
             self._fail(call, error)
             return
-        self._tasks.pop(call, None)
+        self._ended(call)
         loan = worker.lend(data)
         worker.post((f.REPLY, call, 0, None, data if loan is None else f.LOAN), loan)
 

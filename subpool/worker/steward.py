@@ -24,7 +24,8 @@ class Steward:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._control = worker.lanes.control
-        self._thread = threading.Thread(target=self._run, name=f"subpool-steward-{worker.id}", daemon=False)
+        daemon = worker.setup["kind"] != "subinterpreter"  # isolated interpreters have no daemon threads
+        self._thread = threading.Thread(target=self._run, name=f"subpool-steward-{worker.id}", daemon=daemon)
         self._thread._subpool = True  # type: ignore[attr-defined]
 
     def start(self) -> None:
