@@ -170,6 +170,13 @@ def hello_call(scope: dict[str, Any], body: bytes) -> tuple[int, list[tuple[byte
     raise RuntimeError("the hello app never waits")
 
 
+async def hello_run(scope: dict[str, Any], body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """The same through the default runner: what `run_asgi` does in a worker, with its checks."""
+    from subpool.runners.asgi import run_asgi
+
+    return await run_asgi(hello, scope, body)
+
+
 def leftovers() -> dict[str, int]:
     """What the workers in this interpreter still hold, this call not counted. For `pool.call`."""
     import gc

@@ -110,6 +110,7 @@ async def small(args: argparse.Namespace) -> None:
             "run_asgi": (awaited(lambda: pool.run_asgi(request)), args.calls),
             "run_wsgi": (awaited(lambda: wsgi.run_wsgi(env)), args.calls),
             "pool.call": (awaited(lambda: pool.call("perf:hello_call", request, b"")), args.calls),
+            "pool.call of the runner": (awaited(lambda: pool.call("perf:hello_run", request, b"")), args.calls),
             **{name: (submitted(executor), args.calls // 4) for name, executor in made.items()},
         }
         found = await rounds(args.rounds, measures)
@@ -121,6 +122,7 @@ async def small(args: argparse.Namespace) -> None:
     ratio(found, "run_asgi", "ProcessPoolExecutor", 6)
     ratio(found, "pool.call", "InterpreterPoolExecutor", 3)
     ratio(found, "run_asgi", "pool.call", 1.2)
+    ratio(found, "run_asgi", "pool.call of the runner")
     ratio(found, "run_wsgi", "InterpreterPoolExecutor")
 
 

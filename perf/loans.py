@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+
 from perf import KIB, ROOT, about, environ, fds, rss, scope
 from subpool import Pool, SubpoolError
 
@@ -71,7 +72,7 @@ async def slow_readers(pool: Pool, number: int, size: int = SIZE) -> int:
     return pieces
 
 
-async def cancels(pool: Pool, number: int, seed: int = 1, callers: int = 64) -> int:
+async def cancels(pool: Pool, number: int, seed: int = 1, callers: int = 24) -> int:
     """Calls of all kinds, each cancelled after a random while, until `number` were; how many ended before."""
     choose = random.Random(seed)
     cancelled = ended = 0
@@ -98,7 +99,7 @@ async def cancels(pool: Pool, number: int, seed: int = 1, callers: int = 64) -> 
     async def caller() -> None:
         nonlocal cancelled, ended
         while cancelled < number:
-            with anyio.move_on_after(choose.random() ** 2 * 0.02) as limit:
+            with anyio.move_on_after(choose.random() ** 2 * 0.03) as limit:
                 await choose.choice(kinds)()
             if limit.cancelled_caught:
                 cancelled += 1

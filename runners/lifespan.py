@@ -94,9 +94,7 @@ class Lifespan:
         error = self._error
         self._error = None
         if self._failure is not None:
-            raise AppLoadError(
-                self._failure or "the application's lifespan startup failed", _trace(error)
-            ) from error
+            raise AppLoadError(self._failure or "the application's lifespan startup failed", _trace(error)) from error
         if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
             raise AppLoadError(f"lifespan startup: {_describe(error)}", _trace(error)) from error
         why = "the application returned before startup.complete" if error is None else _describe(error)

@@ -9,9 +9,9 @@ for each item.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
-UNBOUND = 3  # what is left of an item whose interpreter ended; never UNBOUND_REMOVE (1): gh-146427
+UNBOUND: Final = 3  # what is left of an item whose interpreter ended; never UNBOUND_REMOVE (1): gh-146427
 
 
 def gil_enabled() -> bool:

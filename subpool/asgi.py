@@ -91,7 +91,9 @@ def _portable(scope: Scope) -> dict[str, Any]:
     """The fields of a server's scope that cross to a worker; its state and extensions as far as they are plain data."""
     out = {field: scope[field] for field in FIELDS if scope.get(field) is not None}
     extensions = scope.get("extensions") or {}
-    out["extensions"] = {name: extensions[name] for name in EXTENSIONS if name in extensions and _is_plain(extensions[name])}
+    out["extensions"] = {
+        name: extensions[name] for name in EXTENSIONS if name in extensions and _is_plain(extensions[name])
+    }
     state = {name: value for name, value in (scope.get("state") or {}).items() if _is_plain(value)}
     if state:
         out["state"] = state

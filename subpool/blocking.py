@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -28,7 +28,7 @@ class BlockingPool:
     def __repr__(self) -> str:
         return f"<BlockingPool of {self._pool!r}>"
 
-    def __enter__(self) -> BlockingPool:
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal("asyncio"))
             stack.enter_context(portal.wrap_async_context_manager(self._pool))
@@ -36,7 +36,7 @@ class BlockingPool:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class BlockingPool:
 
     @contextmanager
     def stream_asgi(self, scope: Any, body_iterable: Any = b"", **options: Any) -> Iterator[BlockingStream]:
-        """See `Pool.stream_asgi`; the answer is a plain iterator of its body. `body_iterable` is read on the loop's thread."""
+        """See `Pool.stream_asgi`; the answer is a plain iterator. `body_iterable` is read on the loop's thread."""
         if self._portal is None:
             raise PoolClosed("the pool is not open: use it in 'with'")
         manager: AbstractContextManager[Any] = self._portal.wrap_async_context_manager(
@@ -119,7 +119,7 @@ class BlockingStream:
                 return
 
     async def _next(self) -> bytes:
-        return await anext(self._chunks)  # type: ignore[no-any-return]
+        return await anext(self._chunks)
 
     def read(self) -> bytes:
         """The rest of the body, whole."""

@@ -29,9 +29,22 @@ _NAMES = ("pending", "sent", "started", "done", "given up")
 class Call:
     """One request whose answer comes in one piece: `waiter` gets the REPLY frame (its body as bytes) or the error."""
 
-    __slots__ = ("accepted", "affinity", "body", "deadline", "frame", "id", "member", "state", "timeout", "waiter")
+    __slots__ = (
+        "accepted",
+        "affinity",
+        "body",
+        "deadline",
+        "frame",
+        "id",
+        "member",
+        "state",
+        "timeout",
+        "waiter",
+    )
 
-    def __init__(self, call: int, frame: Frame, body: Any, timeout: float | None, affinity: Any, waiter: Waiter) -> None:
+    def __init__(
+        self, call: int, frame: Frame, body: Any, timeout: float | None, affinity: Any, waiter: Waiter
+    ) -> None:
         self.id = call
         self.frame = frame
         self.body = body  # what the worker asks for with WANT: bytes, or None

@@ -18,13 +18,15 @@ LIFESPANS: Final = ("auto", "on", "off")
 class PoolOptions:
     """Options of a `Pool`. Times are in seconds.
 
-    `app` "module:callable" or None; `workers` how many (default: one for each CPU that may be used); `isolation` and
-    `interface` see above; `pythonpath` directories put first on `sys.path` of the workers; `venv` a virtual
-    environment whose packages they see; `preload_app` import the app before a worker counts as ready; `preload` further modules;
-    `lifespan` ASGI lifespan, `threads` for WSGI apps in each worker; `timeout` for a call, None for no limit;
-    `max_pending` calls that wait on the host; `window` calls that a worker holds un-started; `max_concurrency` calls
-    that run in a worker at once; `start_timeout` until a worker must be ready; `close_timeout` until the pool is closed, come
-    what may; `grace` between the steps of ending a call that does not: cancel, interrupt, abandon.
+    - `app`: "module:callable", or None; `workers`: how many (default: one for each CPU that may be used)
+    - `isolation` and `interface`: see above
+    - `pythonpath`: directories put first on the workers' `sys.path`; `venv`: an environment whose packages they see
+    - `preload_app`: import the app before a worker counts as ready; `preload`: further modules
+    - `lifespan`: of ASGI apps; `threads`: for WSGI apps, in each worker
+    - `timeout`: for a call, None for no limit; `max_pending`: calls that wait on the host
+    - `window`: calls that a worker holds un-started; `max_concurrency`: calls that run in a worker at once
+    - `start_timeout`: until a worker must be ready; `close_timeout`: until the pool is closed, come what may
+    - `grace`: between the steps of ending a call that does not end: cancel, interrupt, abandon
     """
 
     app: str | None = None
@@ -47,13 +49,16 @@ class PoolOptions:
 
     def __post_init__(self) -> None:
         if self.workers is None:
-            object.__setattr__(self, "workers", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-        if self.app is not None and (not isinstance(self.app, str) or ":" not in self.app):
+            object.__setattr__(self, "workers", os.process_cpu_count() or 1)
+        app: Any = self.app
+        if app is not None and (not isinstance(app, str) or ":" not in app):
             raise ValueError(f"app is {self.app!r}; it must be 'module:callable'")
         for name, choices in (("isolation", ISOLATION), ("interface", INTERFACES), ("lifespan", LIFESPANS)):
             value = getattr(self, name)
             if value not in choices:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}{_nearest(value, choices)}")
+                raise ValueError(
+                    f"{name} is {value!r}; it must be one of {', '.join(choices)}{_nearest(value, choices)}"
+                )
         for name in ("workers", "threads", "max_pending", "window", "max_concurrency"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):

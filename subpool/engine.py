@@ -78,7 +78,10 @@ class Engine:
             )
             await self._start_all()
         if self.kind == "thread" and self.options.isolation == "auto" and _interpreters.gil_enabled():
-            log.warning("an extension module that %r imports turned the GIL on: using sub-interpreters", self.options.app)
+            log.warning(
+                "an extension module that %r imports turned the GIL on: using sub-interpreters",
+                self.options.app,
+            )
             await self._end_all(1.0)
             self.kind = "subinterpreter"
             await self.open()

@@ -57,9 +57,7 @@ class NotIsolatable(AppLoadError):
     `module` is what refused ("" where it was not an import), `chain` the modules that led to it, outermost first.
     """
 
-    def __init__(
-        self, message: str, remote_traceback: str = "", module: str = "", chain: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, message: str, remote_traceback: str = "", module: str = "", chain: tuple[str, ...] = ()) -> None:
         super().__init__(message, remote_traceback)
         self.args = (message, remote_traceback, module, chain)
         self.module = module
@@ -136,8 +134,7 @@ class ClientGone(SubpoolError, OSError):
 
 
 _ON_THE_WIRE = {
-    cls.__name__: cls
-    for cls in (AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout)
+    cls.__name__: cls for cls in (AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout)
 }
 
 

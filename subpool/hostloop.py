@@ -81,11 +81,13 @@ class AsyncioLoop:
 
     def __init__(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
-        self.time = loop.time
-        self.call_soon = loop.call_soon
-        self.call_later = loop.call_later
-        self.add_reader, self.remove_reader = loop.add_reader, loop.remove_reader
-        self.add_writer, self.remove_writer = loop.add_writer, loop.remove_writer
+        self.time: Callable[[], float] = loop.time
+        self.call_soon: Any = loop.call_soon
+        self.call_later: Any = loop.call_later
+        self.add_reader: Any = loop.add_reader
+        self.add_writer: Any = loop.add_writer
+        self.remove_reader: Any = loop.remove_reader
+        self.remove_writer: Any = loop.remove_writer
 
     def waiter(self) -> Waiter:
         return AsyncioWaiter(self._loop)

@@ -359,7 +359,9 @@ class Member:
             call.state = c.DONE
             self.failed += 1
             self.engine.settled(call)
-            call.fail(WorkerLost(f"worker {self.id} ended ({cause or 'no cause given'}); the app {begun} to run the request"))
+            call.fail(
+                WorkerLost(f"worker {self.id} ended ({cause or 'no cause given'}); the app {begun} to run the request")
+            )
 
     def _on_closed(self) -> None:
         self.closed.resolve(None)
@@ -391,4 +393,3 @@ class Member:
             self.id, self.kind, self.generation, state, self.in_flight, self.served, self.failed, self.restarts,
             p50, p90, p99, self.handle.memory(),
         )  # fmt: skip
-

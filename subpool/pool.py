@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -50,7 +50,7 @@ class Pool:
 
         return BlockingPool(Pool(app, **options))
 
-    async def __aenter__(self) -> Pool:
+    async def __aenter__(self) -> Self:
         if self._engine is not None:
             raise RuntimeError("this pool is or was open; make another one")
         engine = Engine(self.options, hostloop.current())
@@ -62,7 +62,7 @@ class Pool:
         self._engine = engine
         return self
 
-    async def __aexit__(self, *exc: Any) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
     async def close(self, drain: float | None = None) -> None:
@@ -146,7 +146,7 @@ class Pool:
         Raises `AppError` with the type name, message and remote traceback of what the function raised; `TypeError` for
         arguments that are no plain data.
         """
-        if not isinstance(function, str) or not all(function.partition(":")):
+        if type(function) is not str or not all(function.partition(":")):
             raise ValueError(f"function is {function!r}; it must be 'module:function'")
         try:
             arguments = marshal.dumps((args, kwargs), allow_code=False)
@@ -159,7 +159,14 @@ class Pool:
         return marshal.loads(reply[4], allow_code=False)
 
     async def _run(
-        self, op: int, app: str | None, runner: str | None, head: Any, body: bytes, timeout: float | None, affinity: Any
+        self,
+        op: int,
+        app: str | None,
+        runner: str | None,
+        head: Any,
+        body: bytes,
+        timeout: float | None,
+        affinity: Any,
     ) -> f.Frame:
         engine = self._engine
         if engine is None:
@@ -205,8 +212,8 @@ class Pool:
     ) -> AsyncIterator[Stream]:
         """`async with pool.stream_asgi(scope, pieces) as answer: async for chunk in answer: ...`
 
-        Both bodies are streamed, with back-pressure: a piece is taken from `body_iterable` when the app asks for it, and
-        the app waits while 256 KiB of its answer were not read. `timeout` (seconds; default none) is for the whole.
+        Both bodies are streamed, with back-pressure: a piece is taken from `body_iterable` when the app asks for it,
+        and the app waits while 256 KiB of its answer were not read. `timeout` (seconds; default none) is for the whole.
         Leaving the block before the end cancels the app. Raises what `run_asgi` raises.
         """
         async with Stream(self._exchange(scope, app, timeout, affinity), body_iterable) as stream:
@@ -230,7 +237,13 @@ class Pool:
             yield session
 
     async def handle_asgi(
-        self, scope: Scope, receive: Receive, send: Send, *, app: str | None = None, timeout: float | None = None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        app: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """One full ASGI exchange, HTTP or WebSocket, between a server's `receive`/`send` and the app in a worker.
 

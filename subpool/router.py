@@ -1,8 +1,8 @@
 """Which call goes to which worker: pure decisions, no I/O, the clock is the caller's.
 
 A worker holds a small window of work that it has not begun; the rest waits here, bounded, in order of arrival. Work
-goes to the least loaded worker that is still answering. A worker that holds un-begun work and says nothing for `SILENCE`
-seconds is *stalled*: what it has not begun is taken back and given to another.
+goes to the least loaded worker that is still answering. A worker that holds un-begun work and says nothing for
+`SILENCE` seconds is *stalled*: what it has not begun is taken back and given to another.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Router[P: Place]:
         return None
 
     def choose(self, call: Call) -> P | None:
-        """The place for `call`: what its affinity says if that one answers, else the least loaded; None: all are full."""
+        """The place for `call`: its preferred one if that answers, else the least loaded; None: all are full."""
         window = self.window
         places = self.places
         if call.affinity is not None and places:

@@ -67,7 +67,10 @@ class ScopeTemplate:
 
 
 def build_scope(
-    scope: Mapping[str, Any], *, state: Mapping[str, Any] | None = None, extensions: Mapping[str, Any] | None = None
+    scope: Mapping[str, Any],
+    *,
+    state: Mapping[str, Any] | None = None,
+    extensions: Mapping[str, Any] | None = None,
 ) -> ScopeTemplate:
     """A reusable template of `scope`, checked once, its static part packed once.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -120,7 +120,7 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream {self.status}{' over' if self._over else ''}>"
 
-    async def __aenter__(self) -> Stream:
+    async def __aenter__(self) -> Self:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         try:
@@ -140,7 +140,7 @@ class Stream:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
 
-    async def __aexit__(self, *exc: Any) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self._exchange.close()
         self._group.cancel_scope.cancel()
         await self._group.__aexit__(None, None, None)
@@ -150,9 +150,8 @@ class Stream:
             message = await self._exchange.receive()
             if message is None:
                 self._over = True
-            elif message["type"] == "http.response.body":
-                if message["body"]:
-                    yield message["body"]
+            elif message.get("body"):
+                yield message["body"]
 
     async def read(self) -> bytes:
         """The rest of the body, whole."""
@@ -204,7 +203,7 @@ class WebSocketSession:
     def __repr__(self) -> str:
         return f"<WebSocketSession {'open' if self._closed is None else self._closed}>"
 
-    async def __aenter__(self) -> WebSocketSession:
+    async def __aenter__(self) -> Self:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         try:
@@ -234,7 +233,7 @@ class WebSocketSession:
             raise WebSocketDenied(*denial, body)
         raise WebSocketDenied(403, [])
 
-    async def __aexit__(self, *exc: Any) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         try:
             if self._closed is None and exc[0] is None:
                 await self.close()

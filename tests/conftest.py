@@ -104,9 +104,7 @@ def websocket_scope(path: str = "/", /, **fields: Any) -> dict[str, Any]:
     return scope
 
 
-def environ(
-    path: str = "/", *, method: str = "GET", query: str = "", body: Any = b"", **keys: Any
-) -> dict[str, Any]:
+def environ(path: str = "/", *, method: str = "GET", query: str = "", body: Any = b"", **keys: Any) -> dict[str, Any]:
     """A WSGI environ (PEP 3333, "environ Variables") with ``wsgi.input`` given as bytes or a readable."""
     return {
         "REQUEST_METHOD": method,

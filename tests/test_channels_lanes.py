@@ -28,7 +28,10 @@ plain = st.recursive(
     max_leaves=8,
 )
 frame = st.tuples(st.integers(1, 40), st.integers(0, 2**40), plain)
-items = st.lists(st.tuples(st.lists(frame, min_size=1, max_size=4), st.lists(st.binary(max_size=300), max_size=3)), max_size=6)
+items = st.lists(
+    st.tuples(st.lists(frame, min_size=1, max_size=4), st.lists(st.binary(max_size=300), max_size=3)),
+    max_size=6,
+)
 
 
 def queue_pair() -> Pair:
@@ -124,7 +127,7 @@ def test_what_is_taken_back_does_not_arrive(lanes: Pair) -> None:
 
 def test_what_cannot_cross_is_refused_at_the_sender(lanes: Pair) -> None:
     sender, receiver = lanes
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="unmarshallable"):
         sender.send([(f.REPLY, object())])
     assert receiver.receive() is None
 
@@ -135,7 +138,8 @@ def test_nothing_is_shared(lanes: Pair) -> None:
     sender.send([(f.EVENT, 1, value, None)])
     value["list"].append(2)
     item = receiver.receive()
-    assert item is not None and item[0][0][2] == {"list": [1]}
+    assert item is not None
+    assert item[0][0][2] == {"list": [1]}
 
 
 def test_a_closed_queue_lane_says_so() -> None:
@@ -257,5 +261,5 @@ def test_frames_print_their_fields() -> None:
 def test_code_does_not_cross() -> None:
     import marshal
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="code"):
         f.decode(marshal.dumps([(1, (lambda: 0).__code__)]))

@@ -70,9 +70,7 @@ def test_no_floor_imports_a_higher_one(path: Path) -> None:
 def test_a_worker_loads_nothing_of_the_hosts_side() -> None:
     """In a fresh process: the standard library and floors 0 to 2, nothing else."""
     code = "import subpool.worker, sys; print('\\n'.join(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=25, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25, check=False)
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.split()
     host = {name for number in (3, 4, 5, 6) for name in FLOORS[number]}

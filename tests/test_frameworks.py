@@ -71,9 +71,7 @@ class Client:
         """`body` with its type and length; header names come back in lower case."""
         length = str(len(body))
         if self.site.interface == "wsgi":
-            given = environ(
-                path, method=method, query=query, body=body, CONTENT_LENGTH=length, CONTENT_TYPE=kind
-            )
+            given = environ(path, method=method, query=query, body=body, CONTENT_LENGTH=length, CONTENT_TYPE=kind)
             answer = await self.pool.run_wsgi(given)
             status = int(answer.status[:3])
             headers = {name.lower(): value for name, value in answer.headers}
@@ -201,9 +199,7 @@ def test_the_shown_command(site: Site) -> None:
     if site.framework:
         pytest.importorskip(site.framework)
     command = [sys.executable, f"examples/{site.folder}/run.py"]
-    done = subprocess.run(
-        command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=28, check=False
-    )
+    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=28, check=False)
     assert done.returncode == 0, done.stderr
     for path in ("/json/Ada", "/upload", "/page", "/stream", "/missing", "/error"):
         assert path in done.stdout

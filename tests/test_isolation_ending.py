@@ -50,14 +50,10 @@ FORGOTTEN = """pool = Pool.blocking("asgi_app:app", **pool_options({isolation!r}
 def run(folder: Path, isolation: str, body: str) -> subprocess.CompletedProcess[str]:
     """Run `body` in a process of its own; the limit is generous, since abandoned apps hold a CPU."""
     script = folder / "ending.py"
-    text = SCRIPT.format(
-        tests=str(Path(APPS).parent), folder=str(folder), body=body.format(isolation=isolation)
-    )
+    text = SCRIPT.format(tests=str(Path(APPS).parent), folder=str(folder), body=body.format(isolation=isolation))
     script.write_text(text)
     try:
-        return subprocess.run(
-            [sys.executable, script], capture_output=True, text=True, timeout=15, check=False
-        )
+        return subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=15, check=False)
     finally:
         (folder / "stop").touch()
 

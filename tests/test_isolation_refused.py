@@ -121,6 +121,4 @@ async def test_processes_take_it(native: str) -> None:
 
     async with Pool(native, **options("process")) as pool:
         assert (await pool.run_asgi(http_scope("/"))).status == 200
-        assert (
-            await pool.run_asgi(http_scope("/import", query_string=b"pydantic_core"), app="asgi_app:app")
-        ).status
+        assert (await pool.run_asgi(http_scope("/import", query_string=b"pydantic_core"), app="asgi_app:app")).status

@@ -132,9 +132,7 @@ async def test_path_is_text_and_raw_path_bytes(pool: Any, path: str) -> None:
 
 
 async def test_state_and_extensions_of_the_caller_arrive(pool: Any) -> None:
-    scope = await seen(
-        pool, http_scope("/scope", state={"user": 7}, extensions={"http.response.trailers": {}})
-    )
+    scope = await seen(pool, http_scope("/scope", state={"user": 7}, extensions={"http.response.trailers": {}}))
     assert scope["state"] == {"user": 7}
     assert scope["extensions"]["http.response.trailers"] == {}
 

@@ -81,9 +81,7 @@ def test_recycle(blocking: Any, isolation: str) -> None:
         before = [worker.generation for worker in pool.stats().workers]
         pool.recycle()
         assert pool.run_asgi(http_scope("/hello")).status == 200
-        assert all(
-            new > old for new, old in zip((w.generation for w in pool.stats().workers), before, strict=True)
-        )
+        assert all(new > old for new, old in zip((w.generation for w in pool.stats().workers), before, strict=True))
 
 
 def test_closed(blocking: Any) -> None:

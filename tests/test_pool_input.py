@@ -43,9 +43,7 @@ def named(error: pytest.ExceptionInfo[BaseException], field: str) -> bool:
     return field in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("field", "scope"), SCOPES, ids=[f"{n}-{field}" for n, (field, _) in enumerate(SCOPES)]
-)
+@pytest.mark.parametrize(("field", "scope"), SCOPES, ids=[f"{n}-{field}" for n, (field, _) in enumerate(SCOPES)])
 async def test_scopes(pool: Any, field: str, scope: Any) -> None:
     before = sum(worker.served + worker.failed for worker in pool.stats().workers)
     with pytest.raises((ValueError, TypeError)) as caught:
@@ -98,9 +96,7 @@ ENVIRONS: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("field", "given"), ENVIRONS, ids=[f"{n}-{name}" for n, (name, _) in enumerate(ENVIRONS)]
-)
+@pytest.mark.parametrize(("field", "given"), ENVIRONS, ids=[f"{n}-{name}" for n, (name, _) in enumerate(ENVIRONS)])
 async def test_environs(wsgi_pool: Any, field: str, given: Any) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         await wsgi_pool.run_wsgi(given)

@@ -53,9 +53,7 @@ async def test_state_is_copied_to_each_request(make_pool: Any, pipe: Any) -> Non
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
-async def test_a_failing_startup_fails_the_pool_with_its_message(
-    make_pool: Any, pipe: Any, mode: str
-) -> None:
+async def test_a_failing_startup_fails_the_pool_with_its_message(make_pool: Any, pipe: Any, mode: str) -> None:
     from subpool import SubpoolError
 
     with pytest.raises(SubpoolError, match=r"no database at db\.example"):
@@ -96,9 +94,7 @@ async def test_an_error_in_the_shutdown_is_logged_and_harmless(
     assert "at the end" in caplog.text
 
 
-async def test_a_shutdown_that_hangs_is_bounded(
-    make_pool: Any, pipe: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_shutdown_that_hangs_is_bounded(make_pool: Any, pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     with anyio.fail_after(DEADLINE):
         async with make_pool("lifespan_app:hanging", workers=1, lifespan="on", close_timeout=1.0) as pool:
             assert await state(pool) == []

@@ -32,8 +32,10 @@ async def test_a_factory_is_called_once_a_worker(make_pool: Any) -> None:
 
 
 async def test_no_app_at_all(make_pool: Any) -> None:
+    from subpool import AppLoadError
+
     async with make_pool(None, workers=1) as pool:
-        with pytest.raises((ValueError, TypeError), match="app"):
+        with pytest.raises((AppLoadError, ValueError), match="app="):
             await pool.run_asgi(http_scope("/hello"))
 
 
@@ -86,9 +88,7 @@ async def test_preload_app_decides_when_it_is_imported(
     sys.modules.pop("late_import", None)
     pipe = fifo("imported")
     monkeypatch.setenv("LATE_IMPORT_PIPE", str(pipe))
-    async with make_pool(
-        "late_import:app", workers=1, preload_app=preload, interface="asgi", lifespan="off"
-    ) as pool:
+    async with make_pool("late_import:app", workers=1, preload_app=preload, interface="asgi", lifespan="off") as pool:
         assert pipe.empty() is not preload
         assert (await pool.run_asgi(http_scope("/"))).body == b"late"
         assert await pipe.wait() == b"i"

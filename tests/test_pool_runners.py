@@ -40,9 +40,7 @@ async def test_wsgi_runner_may_answer_by_itself(wsgi_pool: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["runner_nowhere", "runner_empty", "runner_broken", "runner_package.nowhere"]
-)
+@pytest.mark.parametrize("name", ["runner_nowhere", "runner_empty", "runner_broken", "runner_package.nowhere"])
 async def test_a_bad_runner_is_named(pool: Any, name: str) -> None:
     from subpool import RunnerError
 

@@ -147,9 +147,7 @@ async def test_lifespan_starts_and_ends_the_pool(make_pool: Any) -> None:
     state: dict[str, Any] = {}
     with anyio.fail_after(DEADLINE):
         async with anyio.create_task_group() as group:
-            group.start_soon(
-                app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, receive, peer.send
-            )
+            group.start_soon(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, receive, peer.send)
             await eventually(lambda: peer.sent)
             assert peer.sent[0]["type"] == "lifespan.startup.complete"
             other = Peer(request())

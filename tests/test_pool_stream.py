@@ -34,9 +34,7 @@ async def test_chunks_arrive(pool: Any) -> None:
 async def test_a_chunk_arrives_before_the_next_is_made(pool: Any, fifo: Any) -> None:
     gate = fifo("gate")
     with anyio.fail_after(DEADLINE):
-        async with pool.stream_asgi(
-            http_scope("/step-chunks", query_string=f"gate={gate}".encode())
-        ) as stream:
+        async with pool.stream_asgi(http_scope("/step-chunks", query_string=f"gate={gate}".encode())) as stream:
             chunks = aiter(stream)
             assert await anext(chunks) == b"first"
             gate.release()

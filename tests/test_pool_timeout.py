@@ -118,9 +118,7 @@ async def test_a_handler_that_swallows_its_cancellation(make_pool: Any, fifo: An
     gate, started = fifo("gate"), fifo("started")
     async with make_pool(workers=1, grace=0.2) as pool:
         with anyio.fail_after(DEADLINE), pytest.raises(PoolTimeout):
-            await pool.run_asgi(
-                http_scope("/stubborn", query_string=query(gate=gate, started=started)), timeout=0.2
-            )
+            await pool.run_asgi(http_scope("/stubborn", query_string=query(gate=gate, started=started)), timeout=0.2)
         assert await started.wait()
         with anyio.fail_after(DEADLINE):
             assert (await pool.run_asgi(http_scope("/hello"))).status == 200

@@ -33,9 +33,7 @@ async def test_many_at_once_each_get_their_own_answer(wsgi_pool: Any) -> None:
     answers: dict[int, bytes] = {}
 
     async def one(number: int) -> None:
-        answers[number] = (
-            await wsgi_pool.run_wsgi(environ("/echo", method="POST", body=b"%d" % number))
-        ).body
+        answers[number] = (await wsgi_pool.run_wsgi(environ("/echo", method="POST", body=b"%d" % number))).body
 
     async with anyio.create_task_group() as group:
         for number in range(200):
@@ -114,9 +112,7 @@ async def test_defaults_of_the_environ(wsgi_pool: Any, isolation: str) -> None:
 
 
 async def test_what_the_caller_gives_wins(wsgi_pool: Any) -> None:
-    given = environ(
-        "/environ", **{"wsgi.multithread": True, "wsgi.run_once": True, "wsgi.multiprocess": False}
-    )
+    given = environ("/environ", **{"wsgi.multithread": True, "wsgi.run_once": True, "wsgi.multiprocess": False})
     found = await seen(wsgi_pool, given)
     assert (found["wsgi.multithread"], found["wsgi.run_once"], found["wsgi.multiprocess"]) == (
         True,
@@ -220,9 +216,7 @@ async def test_start_response_with_exc_info_replaces_the_first(wsgi_pool: Any) -
 async def test_file_wrapper(wsgi_pool: Any, tmp_path: Path) -> None:
     assert (await wsgi_pool.run_wsgi(environ("/file"))).body == b"f" * 100_000
     (tmp_path / "page").write_bytes(b"p" * 50_000)
-    assert (
-        await wsgi_pool.run_wsgi(environ("/real-file", query=f"path={tmp_path}/page"))
-    ).body == b"p" * 50_000
+    assert (await wsgi_pool.run_wsgi(environ("/real-file", query=f"path={tmp_path}/page"))).body == b"p" * 50_000
 
 
 async def test_early_hints_are_harmless(wsgi_pool: Any) -> None:

@@ -225,9 +225,7 @@ async def test_a_shutdown_that_raises_is_logged(caplog: pytest.LogCaptureFixture
     lifespan = Lifespan(app, "auto")
     await lifespan.startup()
     await lifespan.shutdown()
-    assert records(caplog) == [
-        (logging.ERROR, "exception in the application's lifespan: ValueError: at the end")
-    ]
+    assert records(caplog) == [(logging.ERROR, "exception in the application's lifespan: ValueError: at the end")]
 
 
 @pytest.mark.parametrize("then_raises", [False, True])

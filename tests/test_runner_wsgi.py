@@ -50,9 +50,7 @@ class Sink:
 class Body:
     """An iterable that counts its close() calls; `fails` ends its iteration, `close_fails` its close()."""
 
-    def __init__(
-        self, *chunks: Any, fails: BaseException | None = None, close_fails: Exception | None = None
-    ) -> None:
+    def __init__(self, *chunks: Any, fails: BaseException | None = None, close_fails: Exception | None = None) -> None:
         self.chunks = chunks
         self.fails = fails
         self.close_fails = close_fails
@@ -96,9 +94,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., tuple[str, list[tuple[s
     return request.param  # type: ignore[no-any-return]
 
 
-def answering(
-    result: Any, status: Any = "200 OK", headers: Any = PLAIN
-) -> Callable[[dict[str, Any], Any], Any]:
+def answering(result: Any, status: Any = "200 OK", headers: Any = PLAIN) -> Callable[[dict[str, Any], Any], Any]:
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response(status, headers)
         return result
@@ -479,9 +475,7 @@ def test_write_over_content_length_raises_in_the_application(run: Any) -> None:
 # wsgiref.validate, frameworks, file_wrapper
 
 
-@pytest.mark.parametrize(
-    "kind", ["list", "generator", "write", "closable", "file", "reads", "exc_info", "errors"]
-)
+@pytest.mark.parametrize("kind", ["list", "generator", "write", "closable", "file", "reads", "exc_info", "errors"])
 def test_wsgiref_validates(run: Any, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         write = start_response("200 OK", [("Content-Type", "text/plain")])

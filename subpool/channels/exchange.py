@@ -56,11 +56,11 @@ def next_state(table: dict[tuple[str, str], str], state: str, message: Message) 
     raise AppProtocolError(f"unexpected ASGI message {kind!r} in state {state!r}: {expected}")
 
 
-def check_status(status: object) -> int:
+def check_status(status: Any) -> int:
     """`status`, if it is an int from 100 to 999 (RFC 9110, section 15)."""
     if type(status) is not int:
         try:
-            status = int(status)  # type: ignore[call-overload]  # http.HTTPStatus is an int
+            status = int(status)  # http.HTTPStatus is an int
         except (TypeError, ValueError):
             raise TypeError(f"status is {status!r}, which is no int") from None
     if not 100 <= status <= 999:

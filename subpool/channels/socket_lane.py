@@ -4,8 +4,8 @@ An item on the wire: `<II` (size of the batch, number of loans), a `<Q` for each
 Items may arrive in any number of pieces; a loan is received straight into a buffer of its own.
 
 The host's end never blocks: what the socket does not take is kept, and `on_blocked` is called so that the event loop
-watches for room and calls `flush`. The worker's end waits instead (the host always reads). A lock makes both ends usable
-from the worker's main thread and its steward.
+watches for room and calls `flush`. The worker's end waits instead (the host always reads). A lock makes both ends
+usable from the worker's main thread and its steward.
 """
 
 from __future__ import annotations

@@ -76,7 +76,11 @@ class Worker:
         status = process.wait()
         cause = None
         if status:
-            cause = f"the process ended with status {status}" if status > 0 else f"the process was killed by signal {-status}"
+            cause = (
+                f"the process ended with status {status}"
+                if status > 0
+                else f"the process was killed by signal {-status}"
+            )
         self._ended(cause)
 
     def take_back(self) -> list[Frame] | None:

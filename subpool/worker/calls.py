@@ -230,7 +230,14 @@ class Calls:
     # WSGI
 
     def _wsgi(
-        self, step: Step, call: int, app: App, runner: str | None, environ: dict[str, Any], body: bytes, asgi: bool
+        self,
+        step: Step,
+        call: int,
+        app: App,
+        runner: str | None,
+        environ: dict[str, Any],
+        body: bytes,
+        asgi: bool,
     ) -> tuple[Frame, Any]:
         """Run the app on this thread; the frame to post, and its loan."""
         worker = self._worker
@@ -399,7 +406,7 @@ class Calls:
         """Let what runs end, for at most so many seconds; cancel the rest."""
         loop = self._worker.loop
         deadline = loop.time() + seconds
-        while self._steps and loop.time() < deadline:
+        while self._steps and loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.01)
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=max(0.0, deadline - loop.time()))
@@ -440,7 +447,9 @@ def _checked_asgi(runner: str, answer: Any) -> tuple[int, Any, bytes]:
         status, headers, body = answer
         return check_status(status), check_headers(headers)[0], _body(body)
     except (TypeError, ValueError, AppProtocolError) as error:
-        raise RunnerError(f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}") from None
+        raise RunnerError(
+            f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}"
+        ) from None
 
 
 def _checked_wsgi(runner: str, answer: Any) -> tuple[str, Any, bytes]:
@@ -451,7 +460,9 @@ def _checked_wsgi(runner: str, answer: Any) -> tuple[str, Any, bytes]:
             raise TypeError("status, header names and values are str")
         return status, pairs, _body(body)
     except (TypeError, ValueError) as error:
-        raise RunnerError(f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}") from None
+        raise RunnerError(
+            f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}"
+        ) from None
 
 
 def _body(body: Any) -> bytes:

@@ -1,6 +1,7 @@
 """Finding an app by its name, and telling why it cannot be had.
 
-Names are uvicorn's and gunicorn's: "module:callable", dotted attributes ("module:api.app"), factories ("module:make()").
+Names are those of uvicorn and gunicorn: "module:callable", dotted attributes ("module:api.app"), factories
+("module:make()").
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from ..errors import AppError, AppLoadError, NotIsolatable, RunnerError, Subpool
 
 _REFUSALS = (
     (ImportError, re.compile(r"module (\S+) does not support loading in subinterpreters")),
-    (ImportError, re.compile(r"Interpreter change detected|subinterpreters are not supported|sub-?interpreters")),
+    (
+        ImportError,
+        re.compile(r"Interpreter change detected|subinterpreters are not supported|sub-?interpreters"),
+    ),
     (RuntimeError, re.compile(r"daemon threads are (?:disabled|not supported|not allowed)")),
     (RuntimeError, re.compile(r"(?:thread|fork|exec) (?:is )?not supported for isolated subinterpreters")),
     (RuntimeError, re.compile(r"fork not supported")),
@@ -40,7 +44,11 @@ def load_object(name: str) -> Any:
         try:
             found = getattr(found, attribute)
         except AttributeError:
-            names = ", ".join(sorted(n for n in vars(found) if not n.startswith("_"))[:12]) if hasattr(found, "__dict__") else ""
+            names = (
+                ", ".join(sorted(n for n in vars(found) if not n.startswith("_"))[:12])
+                if hasattr(found, "__dict__")
+                else ""
+            )
             hint = f"; it has {names}" if names else ""
             raise AppLoadError(f"{module_name!r} has no attribute {path!r} (for {name!r}){hint}") from None
     if called:
@@ -62,7 +70,9 @@ def load_runner(module_name: str, function: str) -> Callable[..., Any]:
             raise RunnerError(f"there is no runner module {module_name!r}") from None
         raise RunnerError(f"runner module {module_name!r} cannot be imported: {error}") from error
     except Exception as error:
-        raise RunnerError(f"runner module {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise RunnerError(
+            f"runner module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     found = getattr(module, function, None)
     if not callable(found):
         raise RunnerError(f"runner module {module_name!r} has no function {function!r}")
@@ -103,7 +113,7 @@ def refusal(error: BaseException | None) -> NotIsolatable | None:
                 through = f", imported through {' > '.join(chain)}" if chain else ""
                 cause = f"extension module {module}" if module else f"{type(error).__name__}: {error}"
                 return NotIsolatable(
-                    f"refused in an isolated sub-interpreter: {cause}{through}; run it with isolation=\"process\"",
+                    f'refused in an isolated sub-interpreter: {cause}{through}; run it with isolation="process"',
                     traceback_text(top) if top else "",
                     module,
                     chain,
@@ -127,9 +137,7 @@ def _chain(traceback: TracebackType | None) -> tuple[str, ...]:
     return tuple(chain)
 
 
-_OWN = tuple(
-    part for part in (__file__.rsplit("worker", 1)[0], "<frozen importlib") if part
-)
+_OWN = tuple(part for part in (__file__.rsplit("worker", 1)[0], "<frozen importlib") if part)
 
 
 def traceback_text(error: BaseException) -> str:

@@ -15,8 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
 from ..channels.exchange import (
-    BODY, CLOSED, CONNECTING, DENYING, OPEN, START, WEBSOCKET,
-    AppProtocolError, HTTPExchange, check_body, check_headers, check_status, next_state,
+    BODY,
+    CLOSED,
+    CONNECTING,
+    DENYING,
+    OPEN,
+    START,
+    WEBSOCKET,
+    AppProtocolError,
+    HTTPExchange,
+    check_body,
+    check_headers,
+    check_status,
+    next_state,
 )  # fmt: skip
 from ..errors import ClientGone
 from ..types import Message
@@ -43,7 +54,8 @@ class Inbox:
         self.gone = False
 
     def __repr__(self) -> str:
-        return f"<Inbox {len(self.events)} events, {self.sent - self.acked} bytes unacknowledged{', gone' if self.gone else ''}>"
+        gone = ", gone" if self.gone else ""
+        return f"<Inbox {len(self.events)} events, {self.sent - self.acked} bytes unacknowledged{gone}>"
 
     def put(self, message: dict[str, Any]) -> None:
         self.events.append(message)

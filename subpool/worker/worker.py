@@ -184,7 +184,6 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.step = Step()
         self._ended = self.loop.create_future()
-        steward = Steward(self)
         try:
             if self.setup["app"] and self.setup["preload_app"]:
                 await self.apps.start(None)
@@ -208,7 +207,7 @@ class Worker:
     async def _loans_back(self, seconds: float) -> None:
         """Wait until the host has given every loan back: their release needs this interpreter alive."""
         deadline = self.loop.time() + seconds
-        while self.lent > 0 and self.loop.time() < deadline:
+        while self.lent > 0 and self.loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.005)
 
     def bye(self) -> None:
