@@ -59,10 +59,6 @@ class Call:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {_NAMES[self.state]}{f' at {self.member!r}' if self.member else ''}>"
 
-    def started(self) -> bool:
-        """Whether the app may have begun to run it."""
-        return self.state >= STARTED
-
     def finish(self, frame: Frame) -> None:
         """The answer is there."""
         self.waiter.resolve(frame)

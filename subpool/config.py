@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final
 ISOLATION: Final = ("auto", "subinterpreter", "thread", "process")
 INTERFACES: Final = ("auto", "asgi", "wsgi")
 LIFESPANS: Final = ("auto", "on", "off")
+_NAME: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +52,8 @@ class PoolOptions:
     def __post_init__(self) -> None:
         if self.workers is None:
             object.__setattr__(self, "workers", os.process_cpu_count() or 1)
-        app: Any = self.app
-        if app is not None and (not isinstance(app, str) or ":" not in app):
-            raise ValueError(f"app is {self.app!r}; it must be 'module:callable'")
+        if self.app is not None:
+            check_name("app", self.app)
         for name, choices in (("isolation", ISOLATION), ("interface", INTERFACES), ("lifespan", LIFESPANS)):
             value = getattr(self, name)
             if value not in choices:
@@ -96,6 +97,23 @@ class PoolOptions:
             "max_concurrency": self.max_concurrency,
             "log_level": log_level,
         }
+
+
+def check_name(field: str, name: Any) -> None:
+    """`TypeError`/`ValueError` unless `name` is "module:callable", dotted, perhaps with "()" behind it."""
+    if not isinstance(name, str):
+        raise TypeError(f"{field} is {name!r}; it must be a str, 'module:callable'")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{field} is {name!r}; it must be 'module:callable'")
+
+
+def check_timeout(timeout: Any) -> None:
+    """`TypeError`/`ValueError` unless `timeout` is None or a number of seconds above 0."""
+    if timeout is not None:
+        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+            raise TypeError(f"timeout is {timeout!r}, which is no number of seconds")
+        if not timeout > 0:
+            raise ValueError(f"timeout is {timeout}; it must be more than 0 seconds, or None for no limit")
 
 
 def _nearest(value: object, choices: Sequence[str]) -> str:

@@ -228,7 +228,7 @@ class Engine:
         busy = False
         for timeout, calls in list(self._deadlines.items()):
             for call in list(itertools.takewhile(lambda call: call.deadline <= now, calls.values())):
-                started = call.started()
+                started = self._may_have_begun(call)
                 self.give_up(call)
                 where = "the app did not answer" if started else "it waited for a worker"
                 call.fail(PoolTimeout(f"no answer within {timeout:g} s: {where}", started))
@@ -243,6 +243,15 @@ class Engine:
             self.loop.call_later(CLOCK_TICK, self._on_clock)
         else:
             self._clock_tick = False
+
+    def _may_have_begun(self, call: Call) -> bool:
+        member = call.member
+        if call.state == c.SENT and member is not None and member.kind != "process":
+            member.take_back()  # what lies there un-begun comes back, perhaps this call with it
+            started = call.state == c.SENT
+            self.assign()
+            return started
+        return call.state in (c.SENT, c.STARTED)
 
     def _replace_stuck(self, member: Member) -> None:
         why = "a request was interrupted, and did not end"

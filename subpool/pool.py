@@ -38,6 +38,7 @@ class Pool:
     def __init__(self, app: str | None = None, **options: Any) -> None:
         self.options = config.make(app, options)
         self._engine: Engine | None = None
+        self._functions: dict[str, bool] = {}  # names that were checked
 
     def __repr__(self) -> str:
         state = "not open" if self._engine is None else repr(self._engine)
@@ -114,7 +115,12 @@ class Pool:
         Raises `AppError`, `AppLoadError`, `RunnerError`, `PoolTimeout`, `PoolOverloaded`, `PoolClosed`, `WorkerLost`,
         `NotIsolatable`; `TypeError` and `ValueError` for bad input, before anything is sent.
         """
-        head = scope.head if type(scope) is ScopeTemplate else pack(scope)  # type: ignore[arg-type]
+        if type(scope) is ScopeTemplate:
+            head, kind = scope.head, scope.type
+        else:
+            head, kind = pack(scope), scope["type"]  # type: ignore[arg-type,index]
+        if kind != "http":
+            raise ValueError(f"scope['type'] is {kind!r}; run_asgi takes 'http' (see `websocket`)")
         if type(body) is not bytes:
             body = _bytes(body, "body")
         reply = await self._run(f.CALL_ASGI, app, runner, head, body, timeout, affinity)
@@ -146,8 +152,9 @@ class Pool:
         Raises `AppError` with the type name, message and remote traceback of what the function raised; `TypeError` for
         arguments that are no plain data.
         """
-        if type(function) is not str or not all(function.partition(":")):
-            raise ValueError(f"function is {function!r}; it must be 'module:function'")
+        if function not in self._functions:
+            config.check_name("function", function)
+            self._functions[function] = True
         try:
             arguments = marshal.dumps((args, kwargs), allow_code=False)
         except (ValueError, TypeError) as error:
@@ -176,6 +183,12 @@ class Pool:
         frame = (op, call_id, app, runner, head, None if large else body)
         if timeout is _UNSET:
             timeout = self.options.timeout
+        else:
+            config.check_timeout(timeout)
+        if app is not None:
+            config.check_name("app", app)
+        if runner is not None and type(runner) is not str:
+            raise TypeError(f"runner is {runner!r}; it must be the name of a module")
         call = Call(call_id, frame, body if large else None, timeout, affinity, engine.loop.waiter())
         return await self._wait(engine, call)
 
@@ -193,6 +206,9 @@ class Pool:
         self, scope: Mapping[str, Any] | ScopeTemplate, app: str | None, timeout: float | None, affinity: Any
     ) -> Exchange:
         head = scope.head if isinstance(scope, ScopeTemplate) else pack(scope)
+        config.check_timeout(timeout)
+        if app is not None:
+            config.check_name("app", app)
         engine = self._open()
         call_id = next(engine.ids)
         frame = (f.CALL_EXCHANGE, call_id, app, None, head, None)
@@ -230,7 +246,8 @@ class Pool:
     ) -> AsyncIterator[WebSocketSession]:
         """A session with a WebSocket app. `scope["type"]` may be left out. `WebSocketDenied` if the app refuses."""
         if not isinstance(scope, ScopeTemplate):
-            scope = {**scope, "type": scope.get("type", "websocket")}
+            extensions = {"websocket.http.response": {}, **(scope.get("extensions") or {})}
+            scope = {**scope, "type": scope.get("type", "websocket"), "extensions": extensions}
             if scope["type"] != "websocket":
                 raise ValueError(f"scope['type'] is {scope['type']!r}; it must be 'websocket'")
         async with WebSocketSession(self._exchange(scope, app, timeout, affinity)) as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +16,8 @@ from .types import Headers, Message, Receive, Send
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+MESSAGES_AHEAD = 16  # of a WebSocket session, before the app asks
 
 
 class Exchange:
@@ -196,7 +199,8 @@ class WebSocketSession:
         self._exchange = exchange
         self._group: Any = None
         self._closed: WebSocketClosed | None = None
-        self._out, self._queue = anyio.create_memory_object_stream[Message](16)
+        self._waiting: deque[Message] = deque()  # what the app has not asked for yet
+        self._changed = anyio.Event()
         self.subprotocol: str | None = None
         self.headers: Headers = []
 
@@ -208,7 +212,7 @@ class WebSocketSession:
         await self._group.__aenter__()
         try:
             self._group.start_soon(self._feed)
-            await self._out.send({"type": "websocket.connect"})
+            await self._put({"type": "websocket.connect"})
             await self._accepted()
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
@@ -239,19 +243,17 @@ class WebSocketSession:
                 await self.close()
         finally:
             self._exchange.close()
-            self._out.close()
             self._group.cancel_scope.cancel()
             await self._group.__aexit__(None, None, None)
-            self._queue.close()
 
     async def send(self, data: str | bytes) -> None:
         """Send a message. Waits while the app does not read. `WebSocketClosed` after the end."""
         if self._closed is not None:
             raise self._closed
         if isinstance(data, str):
-            await self._out.send({"type": "websocket.receive", "text": data})
+            await self._put({"type": "websocket.receive", "text": data})
         elif isinstance(data, (bytes, bytearray, memoryview)):
-            await self._out.send({"type": "websocket.receive", "bytes": bytes(data)})
+            await self._put({"type": "websocket.receive", "bytes": bytes(data)})
         else:
             raise TypeError(f"a WebSocket message is str or bytes, not {type(data).__name__}")
 
@@ -275,15 +277,32 @@ class WebSocketSession:
         if self._closed is not None:
             return
         self._closed = WebSocketClosed(code, reason)
-        await self._out.send({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self._waiting.append({"type": "websocket.disconnect", "code": code, "reason": reason})
+        while self._waiting:
+            self._exchange.send(self._waiting.popleft())
+        self._exchange.gone()
         try:
             while await self._exchange.receive() is not None:
                 pass
         except SubpoolError:
             pass
 
+    async def _put(self, message: Message) -> None:
+        while len(self._waiting) >= MESSAGES_AHEAD:
+            await self._change()
+        self._waiting.append(message)
+        self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed = anyio.Event()
+        await self._changed.wait()
+        if self._exchange.call.ended:
+            raise WebSocketClosed(1006, "the app has ended")
+
     async def _feed(self) -> None:
-        async for message in self._queue:
-            if not await self._exchange.asked():
-                return
-            self._exchange.send(message)
+        while await self._exchange.asked():
+            while not self._waiting:
+                await self._change()
+            self._exchange.send(self._waiting.popleft())
+            self._changed.set()
+        self._changed.set()

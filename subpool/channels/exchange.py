@@ -58,11 +58,8 @@ def next_state(table: dict[tuple[str, str], str], state: str, message: Message) 
 
 def check_status(status: Any) -> int:
     """`status`, if it is an int from 100 to 999 (RFC 9110, section 15)."""
-    if type(status) is not int:
-        try:
-            status = int(status)  # http.HTTPStatus is an int
-        except (TypeError, ValueError):
-            raise TypeError(f"status is {status!r}, which is no int") from None
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError(f"status is {status!r}, which is no int")
     if not 100 <= status <= 999:
         raise AppProtocolError(f"status {status} is out of range 100 to 999")
     return int(status)

@@ -38,7 +38,7 @@ def load_object(name: str) -> Any:
         raise AppLoadError(f"{name!r} is no app name: write 'module:callable' (or 'module:factory()')")
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise load_failure(f"cannot import {module_name!r}", error, f"(for {name!r})") from error
     for attribute in path.split("."):
         try:
@@ -54,7 +54,7 @@ def load_object(name: str) -> Any:
     if called:
         try:
             found = found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise load_failure(f"the factory {name!r} failed", error) from error
     if not callable(found):
         raise AppLoadError(f"{name!r} is {type(found).__name__}, which is not callable")

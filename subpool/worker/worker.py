@@ -175,7 +175,7 @@ class Worker:
         for module in setup["preload"]:
             try:
                 __import__(module)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise load_failure(f"cannot import {module!r}", error, "(named by preload)") from error
         if setup["app"] and setup["preload_app"]:
             self.apps.load(None)
