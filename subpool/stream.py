@@ -148,13 +148,17 @@ class Stream:
         self._group.cancel_scope.cancel()
         await self._group.__aexit__(None, None, None)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         while not self._over:
             message = await self._exchange.receive()
             if message is None:
                 self._over = True
             elif message.get("body"):
-                yield message["body"]
+                return message["body"]  # type: ignore[no-any-return]
+        raise StopAsyncIteration
 
     async def read(self) -> bytes:
         """The rest of the body, whole."""

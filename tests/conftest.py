@@ -98,7 +98,7 @@ def http_scope(path: str = "/", /, **fields: Any) -> dict[str, Any]:
 
 def websocket_scope(path: str = "/", /, **fields: Any) -> dict[str, Any]:
     """A WebSocket scope (ASGI HTTP 2.5, "WebSocket connection scope")."""
-    scope = http_scope(path, scheme="ws", subprotocols=[], **fields)
+    scope = http_scope(path, **{"scheme": "ws", "subprotocols": [], **fields})
     scope["type"] = fields.get("type", "websocket")
     del scope["method"]
     return scope
