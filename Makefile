@@ -2,6 +2,7 @@
 # make test    the whole suite           TESTS="tests/test_pool.py -k lifespan" picks some of it
 # make test-core   the channel, isolation, runner and pool tests, with few dependencies
 # make soak    the tests that run for minutes
+# make perf-calls, perf-fairness, perf-loans   measure; ARGS="--rounds 3" is passed on (see perf/README.md)
 # make lint    ruff and mypy --strict
 # make clean   remove environments, caches and build products
 #
@@ -28,7 +29,7 @@ PY := $(VENV)/bin/python
 # An environment whose interpreter has gone, or whose folder was moved, is made again.
 $(shell scripts/make-env --check '$(VENV)' '$(PYTHON)')
 
-.PHONY: demo test test-core core-env soak lint clean
+.PHONY: demo test test-core core-env soak perf-calls perf-fairness perf-loans lint clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.stamp-base
@@ -45,6 +46,9 @@ core-env: $(VENV)/.stamp-test-core
 
 soak: $(VENV)/.stamp-test
 	$(PY) -m pytest -m soak --timeout 900 $(PYTEST_ARGS) $(TESTS)
+
+perf-calls perf-fairness perf-loans: $(VENV)/.stamp-base
+	$(PY) -m perf.$(@:perf-%=%) $(ARGS)
 
 lint: $(VENV)/.stamp-dev
 	$(PY) -m ruff check .

@@ -61,8 +61,8 @@ async def measure(name: str, pool: Pool, hello: Call, burning: Call, args: argpa
     for label, rows in found.items():
         p50, p90, p99, p999, most, rate, burns = (median(column) for column in zip(*rows, strict=True))
         print(
-            f"  {name:5} {label:9}  p50 {p50:6.2f}  p90 {p90:6.2f}  p99 {p99:6.2f}  p99.9 {p999:6.2f}  max {most:6.1f} ms"
-            f"   {rate:7,.0f} hello/s  {burns:4.1f} burnt/s"
+            f"  {name:5} {label:9}  p50 {p50:6.2f}  p90 {p90:6.2f}  p99 {p99:6.2f}  p99.9 {p999:6.2f}"
+            f"  max {most:6.1f} ms   {rate:7,.0f} hello/s  {burns:4.1f} burnt/s"
         )
         if label == "beside it":
             verdict = "yes" if p90 <= 3.0 and p99 <= 10.0 else "NO"

@@ -257,7 +257,9 @@ class Engine:
         why = "a request was interrupted, and did not end"
         if member.handle.can_kill:
             log.warning("worker %s is killed: %s", member.id, why)
+            self.leave(member)
             member.handle.kill()
+            self._restart(member)
         else:
             self._drop(member, why)
             self._restart(member)

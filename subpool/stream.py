@@ -60,9 +60,10 @@ class Exchange:
                     member.give_back(loan)
         kind = message["type"]
         if kind == "websocket.send":
-            size = size if data is not None else len(message["text"])
             if data is not None:
                 message["bytes"] = data
+            else:
+                size = len(message.get("text", ""))
         elif kind.endswith(".body"):
             message["body"] = data if data is not None else b""
         if size and member is not None and not self.call.ended:

@@ -171,6 +171,8 @@ class ASGIPort(_Port):
                 _post(self._worker, self._call, out, b"")
                 return len(text)
             body = check_body({"type": kind, "body": data})
+            if not body:
+                out["bytes"] = b""
         elif kind == "websocket.accept":
             out["subprotocol"] = message.get("subprotocol")
             out["headers"] = check_headers(message.get("headers") or ())[0]
