@@ -32,6 +32,7 @@ STALL_TICK: Final = 0.001  # seconds
 CLOCK_TICK: Final = 0.02
 LOANS: Final = 200  # of the host, lent at once at most
 RESTART_DELAY: Final = (0.05, 5.0)  # seconds: after a failed restart, doubling up to
+GIVE_BACK_TIME: Final = 0.1  # seconds that a process has to return what it has not begun, before it is killed
 RESTARTS: Final = 10  # failed one after another before the pool gives up
 
 
@@ -258,7 +259,8 @@ class Engine:
         if member.handle.can_kill:
             log.warning("worker %s is killed: %s", member.id, why)
             self.leave(member)
-            member.handle.kill()
+            member.take_back()  # its steward answers, unless it is stuck too
+            self.loop.call_later(GIVE_BACK_TIME, member.handle.kill)
             self._restart(member)
         else:
             self._drop(member, why)

@@ -11,9 +11,11 @@ Rules of this suite:
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,18 @@ BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], scope="modu
 def free_threaded() -> bool:
     """Whether this interpreter runs without a GIL at this moment."""
     return not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep a failed run's status: a worker that never ended may make the process end early, with status 0."""
+
+    def leave() -> None:
+        if any(thread is not threading.main_thread() for thread in threading.enumerate()):
+            sys.stdout.flush()
+            os._exit(int(exitstatus))
+
+    if exitstatus:
+        atexit.register(leave)
 
 
 @pytest.fixture(scope="module")

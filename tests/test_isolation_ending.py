@@ -78,6 +78,13 @@ def test_a_pool_that_nobody_closed(isolation: str, tmp_path: Path) -> None:
     assert done.returncode >= 0, done.stderr
 
 
+@pytest.mark.parametrize("way", ["sys.exit(3)", "raise SystemExit(3)", "raise LookupError('at the end')"])
+def test_the_programs_own_status_survives_an_abandoned_worker(isolation: str, tmp_path: Path, way: str) -> None:
+    done = run(tmp_path, isolation, BLOCKED + f"\n    {way}")
+    assert "error" in done.stdout, done.stderr
+    assert done.returncode == (1 if "LookupError" in way else 3), done.stderr
+
+
 @pytest.mark.parametrize("rounds", [3])
 def test_pools_one_after_the_other(isolation: str, tmp_path: Path, rounds: int) -> None:
     body = f"""for _ in range({rounds}):
