@@ -39,6 +39,7 @@ class Member:
         self.restarts = restarts
         self.state = "starting"
         self.stalled = False
+        self.pinged = False  # asked whether it is still there
         self.waiting = 0
         self.in_flight = 0
         self.heard = 0.0
@@ -219,6 +220,8 @@ class Member:
         elif op == f.LENT_BACK:
             # the release of a loan runs in this interpreter as a pending call: it is awake now
             self.engine.lent -= frame[1]
+        elif op == f.PONG:
+            self.pinged = False
         elif op == f.LOG:
             replay(frame[1], self.id)
         else:
@@ -266,6 +269,9 @@ class Member:
         """Have the calls back that the worker has not begun."""
         if self._asking_back:
             return
+        if not self.pinged:
+            self.pinged = True
+            self.flow((f.PING,))  # who has no work left has nothing to say: ask, so that its silence ends
         unsent, self._work = [frame[1] for frame in self._work], []
         frames = self.handle.take_back()
         if frames is None:

@@ -151,6 +151,8 @@ class Worker:
                     op = frame[0]
                     if op == f.RETURNED:
                         self.lent -= frame[1]
+                    elif op == f.PING:
+                        self.post((f.PONG,))
                     elif op == f.STOP:
                         self.stop(frame[1])
                     elif op == f.EVENT:
