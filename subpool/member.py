@@ -260,8 +260,9 @@ class Member:
     def _started(self, error: BaseException | None) -> None:
         if not self.ready.done():
             self.ready.resolve(error)
-            if self.on_start is not None:
-                self.on_start(error)
+            on_start, self.on_start = self.on_start, None  # it holds the worker before: no chain of them
+            if on_start is not None:
+                on_start(error)
 
     # taking back, giving up
 
@@ -269,7 +270,7 @@ class Member:
         """Have the calls back that the worker has not begun."""
         if self._asking_back:
             return
-        if not self.pinged:
+        if not self.pinged and self.state == "ready":
             self.pinged = True
             self.flow((f.PING,))  # who has no work left has nothing to say: ask, so that its silence ends
         unsent, self._work = [frame[1] for frame in self._work], []

@@ -17,6 +17,10 @@ START, BODY, TRAILERS, DONE = "start", "body", "trailers", "done"
 CONNECTING, OPEN, DENYING, CLOSED = "connecting", "open", "denying", "closed"
 
 
+CHECKED: Final = 256  # header lists that were found right and are remembered
+_checked: dict[Any, tuple[tuple[tuple[bytes, bytes], ...], int]] = {}
+
+
 class AppProtocolError(RuntimeError):
     """The app sent what ASGI does not allow here."""
 
@@ -71,6 +75,14 @@ def check_headers(headers: Iterable[Any], *, lower: bool = False) -> tuple[Heade
     Refused: names or values that are no bytes (`TypeError`), with CR, LF or NUL (RFC 9110, section 5.5), and a second
     Content-Length (`AppProtocolError`).
     """
+    try:
+        known = tuple(headers)
+        found = _checked.get(known)
+        if found is not None:
+            return list(found[0]), found[1]
+    except TypeError:  # lists or bytearrays inside
+        known = None
+        headers = list(headers)
     out: Headers = []
     length = -1
     for pair in headers:
@@ -91,6 +103,10 @@ def check_headers(headers: Iterable[Any], *, lower: bool = False) -> tuple[Heade
                 raise AppProtocolError(f"Content-Length is {value!r}, which is no number")
             length = int(value)
         out.append((name, value))
+    if known is not None and known == tuple(out):
+        if len(_checked) >= CHECKED:
+            _checked.clear()
+        _checked[known] = tuple(out), length
     return out, length
 
 

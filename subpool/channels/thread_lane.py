@@ -35,7 +35,7 @@ class ThreadLane:
         self._items.append((encode(frames), [memoryview(loan) for loan in loans]))
         try:
             self._wakeup.wake()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # closed: no descriptor any more
             raise LaneClosed(str(error)) from None
 
     def send_all(self, batches: Iterable[list[Frame]]) -> None:
@@ -44,7 +44,7 @@ class ThreadLane:
         self._items.extend(encoded)
         try:
             self._wakeup.wake(len(encoded))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # closed: no descriptor any more
             raise LaneClosed(str(error)) from None
 
     def clear(self) -> None:
