@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from ..channels.frames import Frame
@@ -80,10 +81,48 @@ class InProcess:
 
     def abandon(self) -> None:
         self.abandoned = True
+        _watch_status()
         self._may_close.set()
 
     def memory(self) -> int | None:
         return None
+
+
+_status: object = None  # what the SystemExit that ends the program holds
+
+
+def _watch_status() -> None:
+    """Learn the program's exit status: `atexit` does not tell it, and `os._exit` needs it.
+
+    A monitoring event (PEP 669) sees a SystemExit leave the program's outermost frame. It costs nothing but when
+    exceptions unwind frames, and is there only once a worker was abandoned.
+    """
+    monitoring = sys.monitoring
+    for tool in (4, 3, 5):
+        try:
+            monitoring.use_tool_id(tool, "subpool")
+        except ValueError:  # taken; by this function, perhaps
+            if monitoring.get_tool(tool) == "subpool":
+                return
+            continue
+        monitoring.register_callback(tool, monitoring.events.PY_UNWIND, _on_unwind)
+        monitoring.set_events(tool, monitoring.events.PY_UNWIND)
+        return
+
+
+def _on_unwind(code: CodeType, offset: int, error: BaseException) -> None:
+    global _status
+    if isinstance(error, SystemExit) and threading.current_thread() is threading.main_thread():
+        frame = sys._getframe(1)
+        if frame.f_back is None:
+            _status = error.code
+
+
+def _exit_status() -> int:
+    """As Python computes it (`sys.exit`): None is 0, an int itself, anything else 1; 1 after an uncaught exception."""
+    if _status is None:
+        return 1 if getattr(sys, "last_exc", None) is not None else 0
+    return _status & 0xFF if isinstance(_status, int) else 1
 
 
 @atexit.register
@@ -97,4 +136,4 @@ def _leave() -> None:
             stream.flush()
         except (OSError, ValueError):
             pass
-    os._exit(1 if getattr(sys, "last_exc", None) is not None else 0)
+    os._exit(_exit_status())
