@@ -116,18 +116,18 @@ def held(pool: Pool) -> dict[str, int]:
     """What the host's side of the pool holds; every figure is 0 when nothing is under way."""
     engine = pool._engine
     assert engine is not None
-    members = engine.members
+    members = engine.crew.members
     return {
         "pending": len(engine.router.pending),
-        "deadlines": sum(map(len, engine._deadlines.values())),
+        "deadlines": len(engine.clock),
         "lent by the host": engine.lent,
         "in flight": sum(member.in_flight for member in members),
         "waiting": sum(member.waiting for member in members),
         "calls": sum(len(member.calls) for member in members),
-        "given up": sum(len(member.given_up) for member in members),
+        "given up": sum(len(member.overdue) for member in members),
         "lenders": sum(len(member.lenders) for member in members),
-        "unsent": sum(len(member._work) + len(member._flow) + len(member._loans) for member in members),
-        "credits": sum(member._returned for member in members),
+        "unsent": sum(member.link.unsent() for member in members),
+        "credits": sum(member.link._returned for member in members),
     }
 
 

@@ -38,7 +38,7 @@ class HostLoop(Protocol):
 
     def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None: ...
 
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> None: ...
 
     def remove_reader(self, fd: int) -> None: ...
 
@@ -187,7 +187,7 @@ class TrioLoop:
 
         trio.lowlevel.spawn_system_task(quiet)
 
-    def _watch(self, fd: int, what: str, wait: Any, callback: Callable[[], None]) -> None:
+    def _watch(self, fd: int, what: str, wait: Any, callback: Callable[[], object]) -> None:
         scope = self._watching[fd, what] = self._trio.CancelScope()
 
         async def watch() -> None:
@@ -203,7 +203,7 @@ class TrioLoop:
         if scope is not None:
             scope.cancel()
 
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
         self._watch(fd, "r", self._trio.lowlevel.wait_readable, callback)
 
     def remove_reader(self, fd: int) -> None:

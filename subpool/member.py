@@ -13,10 +13,13 @@ from . import call as c
 from .call import Call, StreamCall
 from .channels import frames as f
 from .channels.frames import Frame
-from .channels.lane import Buffer, LaneClosed
+from .channels.lane import LaneClosed
+from .channels.socket_lane import SocketLane
 from .errors import NotIsolatable, WorkerLost, from_wire
 from .hostloop import Waiter
 from .isolation import load
+from .link import Link
+from .overdue import Overdue
 from .stats import Latencies, WorkerStats
 from .worker.logs import replay
 
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 log = logging.getLogger("subpool")
-
-ITEM = 1  # calls in one item of work: what shares an item cannot be taken back apart
 
 
 class Member:
@@ -46,16 +47,12 @@ class Member:
         self.served = self.failed = 0
         self.latencies = Latencies()
         self.calls: dict[int, Call] = {}
-        self.given_up: dict[int, list[float | int]] = {}  # call -> [next step at, interrupts that hit]
+        self.overdue = Overdue(engine.options.grace)  # calls that were given up
         self.ready: Waiter = engine.loop.waiter()  # None, or the error of the start
         self.on_start: Callable[[BaseException | None], None] | None = None
         self.closed: Waiter = engine.loop.waiter()
         self.cause: str | None = None  # why it ended
         self.threads_left: list[str] = []
-        self._work: list[Frame] = []
-        self._flow: list[Frame] = []
-        self._loans: list[Buffer] = []
-        self._returned = 0
         self._asking_back = False
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
         setup = engine.options.setup(worker, kind, logging.getLogger().getEffectiveLevel())
@@ -64,13 +61,16 @@ class Member:
             setup,
             lambda cause: call(self._on_ended, cause),
             lambda: call(self._on_closed),
-            engine.blocked,
+            self._blocked,
         )
-        engine.loop.add_reader(self.handle.out.fileno(), self.on_out)
-        self._reading = True
+        self.link = Link(self.handle, engine.loop, engine.dirty)
+        self.link.listen(self.on_out)
 
     def __repr__(self) -> str:
         return f"<{self.kind} worker {self.id}.{self.generation} {self.state}, {self.in_flight} in flight>"
+
+    def _blocked(self, lane: SocketLane) -> None:
+        self.link.blocked(lane)
 
     # sending
 
@@ -82,50 +82,21 @@ class Member:
         if not self.waiting:
             self.heard = self.engine.loop.time()
         self.waiting += 1
-        self._work.append(call.frame)
-        self.engine.dirty(self)
-
-    def flow(self, frame: Frame, loan: Buffer | None = None) -> None:
-        """Send a frame of a call under way, with the next flush."""
-        self._flow.append(frame)
-        if loan is not None:
-            self._loans.append(loan)
-        self.engine.dirty(self)
-
-    def control(self, frame: Frame) -> None:
-        """Tell the steward, at once."""
-        try:
-            self.handle.control.send([frame])
-        except (LaneClosed, OSError):
-            pass  # its end is on the way
-
-    def flush(self) -> None:
-        work, flow = self._work, self._flow
-        try:
-            if self._returned:
-                flow.append((f.RETURNED, self._returned))
-                self._returned = 0
-            if flow:
-                loans, self._flow, self._loans = self._loans, [], []
-                self.handle.flow.send(flow, loans)
-            if work:
-                self._work = []
-                if len(work) <= ITEM:
-                    self.handle.work.send(work)
-                else:
-                    self.handle.work.send_all([work[i : i + ITEM] for i in range(0, len(work), ITEM)])
-        except (LaneClosed, OSError):
-            pass  # its end is on the way, and settles what it had
+        link = self.link
+        link.work.append(call.frame)
+        self.engine.dirty(link)
 
     # receiving
 
-    def on_out(self) -> None:
-        """Take everything that the worker has sent."""
+    def on_out(self) -> bool:
+        """Take everything that the worker has sent. False if that is nothing."""
         lane = self.handle.out
         lane.clear()
+        spoke = False
         self.heard = self.engine.loop.time()
         try:
             while (item := lane.receive()) is not None:
+                spoke = True
                 frames, loans = item
                 lent = iter(loans)
                 for frame in frames:
@@ -134,9 +105,10 @@ class Member:
                     else:
                         self._on_frame(frame, lent)
         except LaneClosed:
-            self._stop_reading()
-        self.stalled = False
+            self.link.unlisten()
+        self.stalled = self._asking_back  # no new work before what it had is back: see `_behind`
         self.engine.assign()
+        return spoke
 
     def _take(self, call_id: int) -> Call | None:
         """The worker has let go of the call."""
@@ -150,14 +122,14 @@ class Member:
             self._forget(call)
             return None
         call.state = c.DONE
-        self.engine.settled(call)
+        self.engine.clock.end(call)
         self.latencies.add(self.heard - call.accepted)
         return call
 
     def _forget(self, call: Call) -> None:
         if call.member is None:  # given up before the worker had begun it
             self.waiting -= 1
-        self.given_up.pop(call.id, None)
+        self.overdue.forget(call.id)
         call.state = c.DONE
 
     def _on_reply(self, frame: Frame, loan: memoryview | None) -> None:
@@ -171,14 +143,8 @@ class Member:
             call.finish(frame)
 
     def give_back(self, loan: memoryview) -> None:
-        """Release a loan of the worker, and wake it so that the release happens."""
         loan.release()
-        self.credit(1)
-
-    def credit(self, loans: int) -> None:
-        if loans:
-            self._returned += loans
-            self.engine.dirty(self)
+        self.link.credit(1)
 
     def _on_frame(self, frame: Frame, lent: Any) -> None:
         op = frame[0]
@@ -235,7 +201,7 @@ class Member:
             if call.member is None:
                 call.member = self
                 self.waiting -= 1
-            self.given_up.pop(call.id, None)  # the worker's loop is alive: the call ends when it ends
+            self.overdue.forget(call.id)  # the worker's loop is alive: the call ends when it ends
 
     def _on_life(self, frame: Frame) -> None:
         op = frame[0]
@@ -247,11 +213,9 @@ class Member:
             self._started(from_wire(frame[1]))
         elif op == f.BYE:
             self.threads_left = frame[1]
-            self.control((f.HALT,))
+            self.link.control((f.HALT,))
         elif op == f.INTERRUPTED:
-            step = self.given_up.get(frame[1])
-            if step is not None and frame[2]:
-                step[1] += 1
+            self.overdue.answered(frame[1], frame[2])
         elif op == f.GIVEN_BACK:
             self._asking_back = False
             self._untake(frame[1])
@@ -272,8 +236,8 @@ class Member:
             return
         if not self.pinged and self.state == "ready":
             self.pinged = True
-            self.flow((f.PING,))  # who has no work left has nothing to say: ask, so that its silence ends
-        unsent, self._work = [frame[1] for frame in self._work], []
+            self.link.flow((f.PING,))  # who has no work left has nothing to say: ask, so that its silence ends
+        unsent = self.link.take_work()
         frames = self.handle.take_back()
         if frames is None:
             self._asking_back = True
@@ -301,18 +265,12 @@ class Member:
         if call.state == c.SENT:
             call.member = None  # marks it as not begun, see `_forget`
         call.state = c.GIVEN_UP
-        self.given_up[call.id] = [self.engine.loop.time() + self.engine.options.grace, 0]
-        self.flow((f.CANCEL, call.id))
+        self.overdue.add(call.id, self.engine.loop.time())
+        self.link.flow((f.CANCEL, call.id))
 
     def escalate(self, now: float) -> bool:
-        """Interrupt the calls that were given up and did not end. True if one was interrupted and still holds on."""
-        for call_id, step in self.given_up.items():
-            if now >= step[0]:
-                if step[1] >= 2:
-                    return True
-                step[0] = now + self.engine.options.grace
-                self.control((f.INTERRUPT, call_id))
-        return False
+        """Interrupt the calls that were given up and did not end. True if the worker is stuck."""
+        return self.overdue.escalate(now, lambda call: self.link.control((f.INTERRUPT, call)))
 
     # the end
 
@@ -320,44 +278,46 @@ class Member:
         """Ask the worker to end; what it runs has `seconds`."""
         self.state = "stopping"
         self._detach()
-        self.flow((f.STOP, seconds))
+        self.link.flow((f.STOP, seconds))
         self.engine.flush()
-
-    def _stop_reading(self) -> None:
-        if self._reading:
-            self._reading = False
-            self.engine.loop.remove_reader(self.handle.out.fileno())
 
     def _on_ended(self, cause: str | None) -> None:
         if self.state == "abandoned":
             return
         self.cause = cause
-        unexpected = self.engine.leave(self) and self.state == "ready"
+        unexpected = self.engine.crew.leave(self) and self.state == "ready"
         self.on_out()
         self.state = "ended"
-        self.control((f.HALT,))
+        self.link.control((f.HALT,))
         self._detach()
         if self.kind == "process":
-            self._untake([frame[1] for frame in self._work])
+            self._untake(self.link.take_work())
+            self._untake(self._behind())
         else:
             self.take_back()
-        self._stop_reading()
+        self.link.unlisten()
         self.lose(cause)
         self._started(WorkerLost(f"worker {self.id} ended while it started: {cause or 'without a word'}", False))
         self.handle.release()
-        self.engine.on_ended(self, unexpected)
+        self.engine.crew.on_ended(self, unexpected)
+
+    def _behind(self) -> list[int]:
+        """After its death: the calls behind the one that it may have begun. What a worker begins it begins in order,
+        and it says how the one before went first."""
+        not_begun = [call.id for call in self.calls.values() if call.member is None or call.state == c.SENT]
+        return not_begun[1:]
 
     def _detach(self) -> None:
         """Give back every loan that readers have not come to yet; they read copies."""
         lenders, self.lenders = self.lenders, set()
         for stream in lenders:
-            self.credit(stream.detach())
+            self.link.credit(stream.detach())
 
     def lose(self, cause: str | None) -> None:
         """Every call that the worker still has is lost; its loans are given back."""
         calls, self.calls = self.calls, {}
         self.in_flight = self.waiting = 0
-        self.given_up.clear()
+        self.overdue.clear()
         for call in calls.values():
             if call.state == c.GIVEN_UP:
                 call.state = c.DONE
@@ -365,7 +325,7 @@ class Member:
             begun = "had begun" if call.state == c.STARTED else "may have begun"
             call.state = c.DONE
             self.failed += 1
-            self.engine.settled(call)
+            self.engine.clock.end(call)
             call.fail(
                 WorkerLost(f"worker {self.id} ended ({cause or 'no cause given'}); the app {begun} to run the request")
             )
@@ -373,9 +333,15 @@ class Member:
     def _on_closed(self) -> None:
         self.closed.resolve(None)
         if self.state == "abandoned":
-            self.engine.abandoned -= 1
+            self.engine.crew.abandoned -= 1
         else:
             self.state = "closed"
+
+    def discard(self) -> None:
+        """It could not be started."""
+        self.state = "closed"
+        self.link.unlisten()
+        self.handle.discard()
 
     def abandon(self, why: str) -> None:
         """Never wait for this worker again."""
@@ -384,7 +350,7 @@ class Member:
         log.warning("worker %s is abandoned: %s", self.id, why)
         if self.kind != "process" and self.state != "ended":
             self.take_back()
-        self._stop_reading()
+        self.link.unlisten()
         self.state = "abandoned"
         self.cause = why
         self._detach()

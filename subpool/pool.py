@@ -56,7 +56,7 @@ class Pool:
             raise RuntimeError("this pool is or was open; make another one")
         engine = Engine(self.options, hostloop.current())
         try:
-            await engine.open()
+            await engine.crew.open()
         except BaseException:
             await engine.close(0.0)
             raise
@@ -81,7 +81,7 @@ class Pool:
     @property
     def isolation(self) -> str:
         """The isolation kind that was chosen."""
-        return self._open().kind
+        return self._open().crew.kind
 
     def stats(self) -> PoolStats:
         """A frozen snapshot."""
@@ -92,7 +92,7 @@ class Pool:
 
         `AppLoadError` if a replacement does not start: then the old one stays.
         """
-        await self._open().recycle(worker)
+        await self._open().crew.recycle(worker)
 
     # calls
 

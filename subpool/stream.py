@@ -67,13 +67,13 @@ class Exchange:
         elif kind.endswith(".body"):
             message["body"] = data if data is not None else b""
         if size and member is not None and not self.call.ended:
-            member.flow((f.ACK, self.call.id, size))
+            member.link.flow((f.ACK, self.call.id, size))
         return message
 
     def gone(self) -> None:
         """The client has left: the app's `receive()` answers a disconnect, its `send()` raises."""
         if self.call.member is not None and self.call.state == c.STARTED:
-            self.call.member.flow((f.GONE, self.call.id))
+            self.call.member.link.flow((f.GONE, self.call.id))
 
     def close(self) -> None:
         """Nobody reads any more: the app is cancelled if it still runs."""
@@ -82,7 +82,7 @@ class Exchange:
         self._engine.give_up(call)
         if member is not None:
             member.lenders.discard(call)
-            member.credit(call.detach())
+            member.link.credit(call.detach())
         call.fail(PoolClosed("the exchange was closed"))
 
     async def drive(self, receive: Receive, send: Send) -> None:

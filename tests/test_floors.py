@@ -16,10 +16,11 @@ FLOORS = [
     {"config", "stats", "scope", "environ", "channels", "state", "pubsub"},
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
-    {"router", "hostloop", "call", "engine", "member", "pool", "stream", "blocking", "supervisor", "asgi"},
+    {"router", "hostloop", "call", "clock", "link", "overdue", "member", "crew", "engine", "stream", "pool", "blocking",
+     "supervisor", "asgi"},
     {"http"},
     {"cli", "__main__"},
-]
+]  # fmt: skip
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PARTS = sorted(
     [*(ROOT / "subpool").rglob("*.py"), *(ROOT / "runners").rglob("*.py")],

@@ -112,6 +112,27 @@ async def test_what_hears_nothing_is_abandoned_and_replaced(
         stop.touch()
 
 
+@pytest.mark.parametrize("path", ["/gil", "/nibble"])
+async def test_a_steward_without_a_turn(make_pool: Any, tmp_path: Path, isolation: str, path: str) -> None:
+    """A C call that keeps the GIL; a loop that gives it up for a moment again and again: the worker is replaced."""
+    from subpool import PoolTimeout
+
+    if isolation == "thread":
+        pytest.skip("would hold the test's own interpreter")
+    stop = tmp_path / "stop"
+    try:
+        async with make_pool(workers=1, grace=0.2, close_timeout=2.0) as pool:
+            with anyio.fail_after(DEADLINE), pytest.raises(PoolTimeout) as caught:
+                await pool.run_asgi(http_scope(path, query_string=query(stop=stop)), timeout=0.3)
+            assert caught.value.started is True
+            with anyio.fail_after(DEADLINE):
+                assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+            assert pool.stats().workers[0].restarts == 1
+            stop.touch()
+    finally:
+        stop.touch()
+
+
 async def test_a_handler_that_swallows_its_cancellation(make_pool: Any, fifo: Any) -> None:
     from subpool import PoolTimeout
 

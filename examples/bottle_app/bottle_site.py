@@ -25,7 +25,8 @@ def greet(name: str) -> dict[str, object]:
 def upload() -> dict[str, object]:
     """A file of a multipart form."""
     part = request.files.get("file")
-    data = part.file.read()
+    with part.file as file:
+        data = file.read()
     response.status = 201
     return {"name": part.filename, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 

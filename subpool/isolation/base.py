@@ -45,6 +45,9 @@ class Handle(Protocol):
     def start(self) -> None:
         """Start it. `OSError` or `RuntimeError` if the system refuses."""
 
+    def discard(self) -> None:
+        """Instead of a life: `start` has failed, free what was made for it."""
+
     def take_back(self) -> list[Frame] | None:
         """The calls that the worker has not begun; None where the worker itself answers (frame GIVEN_BACK)."""
 
@@ -55,7 +58,7 @@ class Handle(Protocol):
         """End it at once, where that can be done."""
 
     def abandon(self) -> None:
-        """Never wait for it again; nothing that it may still touch is freed before it ends by itself."""
+        """Never wait for it again: kill it where that can be done, else free nothing before it ends by itself."""
 
     def memory(self) -> int | None:
         """Resident bytes, where the worker has memory of its own; else None."""

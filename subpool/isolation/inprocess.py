@@ -70,6 +70,9 @@ class InProcess:
     def _free(self) -> None:
         raise NotImplementedError
 
+    def discard(self) -> None:
+        self._free()
+
     def take_back(self) -> list[Frame] | None:
         return self.work.take_back()  # type: ignore[attr-defined,no-any-return]
 

@@ -90,10 +90,18 @@ class Worker:
             return []
         return None
 
+    def discard(self) -> None:
+        for sock in self._theirs:
+            sock.close()
+        self._close()
+
     def release(self) -> None:
+        self._close()
+        self._closed()
+
+    def _close(self) -> None:
         for lane in (self.work, self.flow, self.control, self.out):
             lane.close()
-        self._closed()
 
     def kill(self) -> None:
         if self._process is not None:
@@ -101,6 +109,7 @@ class Worker:
 
     def abandon(self) -> None:
         self.kill()
+        self._close()
 
     def memory(self) -> int | None:
         if self._process is None:

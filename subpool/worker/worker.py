@@ -22,6 +22,7 @@ from .interrupt import Interrupted, Step
 from .steward import Steward
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
+SWITCH_INTERVAL = 0.001  # seconds
 ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
 
 _starting = threading.Lock()  # workers that share one interpreter start one at a time
@@ -260,7 +261,10 @@ def main(setup: dict[str, Any], lanes: Lanes) -> None:
 
 
 def _own_interpreter(worker: Worker) -> None:
-    """Logging to the host, output a line at a time: for workers that do not share the host's interpreter."""
+    """For workers that do not share the host's interpreter: logging to the host, output a line at a time."""
+    # A handler that gives up the GIL for a moment every few milliseconds would starve the steward: who waits for the
+    # GIL asks for it only after a whole interval without a release.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     root = logging.getLogger()
 
     def post(record: tuple[Any, ...]) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import threading
 
@@ -262,6 +263,20 @@ async def deaf(scope, receive, send):
     args = gates.query(scope["query_string"])
     gates.signal(args.get("started"))
     gates.spin(args["stop"])
+    await answer(send, b"late")
+
+
+@on("/gil")
+async def gil(scope, receive, send):
+    """A C call of some seconds that never gives up the GIL."""
+    re.match("(x+x+)+y", "x" * 28)
+    await answer(send, b"late")
+
+
+@on("/nibble")
+async def nibble(scope, receive, send):
+    """Deaf too, and give up the GIL for a moment again and again."""
+    gates.spin(gates.query(scope["query_string"])["stop"], 2_000)
     await answer(send, b"late")
 
 

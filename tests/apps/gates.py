@@ -58,23 +58,26 @@ async def wait(path):
         os.close(fd)
 
 
-def spin(path):
-    """Burn CPU, deaf to every exception, until the file at `path` exists or 20 s have passed."""
+def spin(path, turns=400_000):
+    """Burn CPU, deaf to every exception, until the file at `path` exists or 20 s have passed.
+
+    The GIL is given up once in so many turns: 400,000 are long enough for another thread to ask for it.
+    """
     end = time.monotonic() + 20.0
     for _ in range(1000):  # an exception may strike between the lines of the inner layers
         try:
-            if _spin(path, end):
+            if _spin(path, end, turns):
                 return
         except BaseException:
             continue
 
 
-def _spin(path, end):
+def _spin(path, end, turns):
     while True:
         try:
             if os.path.exists(path) or time.monotonic() > end:
                 return True
-            for _ in range(100_000):
+            for _ in range(turns):
                 pass
         except BaseException:
             continue
