@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import re
 
-from subpool.environ import FileWrapper
+from subpool.wsgi_io import FileWrapper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

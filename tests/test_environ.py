@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from subpool.runners.wsgi import run_wsgi
 
 from subpool import environ as environ_module
-from subpool.environ import ErrorStream, InputStream, check_environ, complete, from_scope, make_input
+from subpool.environ import check_environ, complete, from_scope
+from subpool.wsgi_io import ErrorStream, InputStream, make_input
 
 GIVEN = {
     "REQUEST_METHOD": "GET",

@@ -72,6 +72,18 @@ async def test_informational_responses_pass(pool: Any) -> None:
     assert peer.body == b"final"
 
 
+@pytest.mark.parametrize("offered", [True, False])
+async def test_early_hints_of_a_wsgi_app(wsgi_pool: Any, offered: bool) -> None:
+    """They reach a peer that offers the extension (ASGI "Early Hints"), and no other."""
+    peer = Peer(request())
+    extensions = {"http.response.early_hint": {}} if offered else {}
+    await wsgi_pool.handle_asgi(http_scope("/hints", extensions=extensions), peer.receive, peer.send)
+    hint = {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]}
+    assert peer.sent[0]["type"] == (hint["type"] if offered else "http.response.start")
+    assert peer.sent.count(hint) == offered
+    assert peer.body == b"final"
+
+
 @BOTH
 async def test_an_app_error_is_raised_to_the_server(pool: Any) -> None:
     from subpool import AppError

@@ -15,7 +15,8 @@ from subpool.runners import wsgi
 from subpool.runners.wsgi import check_headers, run_wsgi, serve_wsgi
 
 from subpool import runners
-from subpool.environ import ErrorStream, FileWrapper, complete, make_input
+from subpool.environ import complete
+from subpool.wsgi_io import ErrorStream, FileWrapper, make_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,29 +1,27 @@
 """How a worker runs each kind of call.
 
-ASGI: a task that starts eagerly, so that an app which never waits never touches the loop. WSGI: on the worker's own
-thread, or with `threads > 1` on a pool of them. Functions: like WSGI on the loop's thread, awaited if they are async.
-
-Every call ends in exactly one REPLY, ERROR or END. `Step` marks what is on a thread, for the interrupter.
+ASGI: a task that starts eagerly, so that an app which never waits never touches the loop. WSGI: see `wsgi`. Functions:
+on the loop's thread, awaited if they are async. Every call ends in exactly one REPLY, ERROR or END.
 """
 
 from __future__ import annotations
 
 import asyncio
 import marshal
-import threading
 from collections.abc import Coroutine, Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
-from ..channels.exchange import AppProtocolError, check_headers, check_status
 from ..channels.frames import Frame
-from ..environ import ErrorStream, complete, from_scope, make_input
-from ..errors import AppError, AppLoadError, RunnerError, SubpoolError, to_wire
+from ..environ import from_scope
+from ..errors import AppLoadError, RunnerError
+from .answers import checked_asgi, error_frame
 from .apps import App
-from .importer import as_app_error, load_object
+from .importer import load_object
 from .interrupt import Interrupted, Step
-from .streams import ASGIPort, Inbox, SyncPort
+from .streams import ASGIPort, Inbox
+from .wsgi import WSGICalls
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -59,19 +57,16 @@ class Calls:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._cancelled: dict[int, None] = {}
-        self._steps: dict[int, Step] = {}  # of calls on the pool's threads
+        self._wsgi = WSGICalls(worker)
         self._functions: dict[str, Any] = {}
-        self._threads: int = worker.setup["threads"]
         self._limit: int = worker.setup["max_concurrency"]
-        self._executor: Any = None
-        self._local = threading.local()
 
     def __repr__(self) -> str:
-        return f"<Calls: {len(self._tasks)} tasks, {len(self._steps)} on threads>"
+        return f"<Calls: {len(self._tasks)} tasks, {self._wsgi!r}>"
 
     def room(self) -> bool:
         """Whether another call may begin."""
-        return len(self._tasks) < self._limit and len(self._steps) < self._threads
+        return len(self._tasks) < self._limit and self._wsgi.room()
 
     def _ended(self, call: int) -> None:
         """The call's task is over: its place is free."""
@@ -142,15 +137,8 @@ class Calls:
         if app.interface == "asgi":
             self._fail(call, AppLoadError(f"{app.name!r} is an ASGI app: call it with run_asgi"))
             return
-        if op == f.CALL_ASGI:
-            environ = from_scope(app.scopes.build(head))
-        else:
-            environ = head
-        if self._threads == 1:
-            frame_out, loan = self._wsgi(self._worker.step, call, app, runner, environ, body, op == f.CALL_ASGI)
-            self._worker.post(frame_out, loan)
-        else:
-            self._on_thread(call, self._wsgi, call, app, runner, environ, body, op == f.CALL_ASGI)
+        environ = from_scope(app.scopes.build(head)) if op == f.CALL_ASGI else head
+        self._wsgi.run(call, app, runner, environ, body, op == f.CALL_ASGI)
 
     # ASGI
 
@@ -172,7 +160,7 @@ class Calls:
             if runner is None:
                 status, headers, body = answer
             else:
-                status, headers, body = _checked_asgi(runner, answer)
+                status, headers, body = checked_asgi(runner, answer)
         except BaseException as error:
             self._ended(call)
             self._fail(call, error)
@@ -210,7 +198,7 @@ class Calls:
         scope = app.scopes.build(head)
         try:
             if app.interface == "wsgi":
-                await self._wsgi_exchange(call, app, scope, inbox)
+                await self._wsgi.exchange(call, app, scope, inbox)
             else:
                 port = ASGIPort(worker, call, inbox, scope)
                 coro: Any = app.app(scope, port.receive, port.send)
@@ -226,116 +214,6 @@ class Calls:
             inbox.end()
         self._ended(call)
         worker.post((f.END, call))
-
-    # WSGI
-
-    def _wsgi(
-        self,
-        step: Step,
-        call: int,
-        app: App,
-        runner: str | None,
-        environ: dict[str, Any],
-        body: bytes,
-        asgi: bool,
-    ) -> tuple[Frame, Any]:
-        """Run the app on this thread; the frame to post, and its loan."""
-        worker = self._worker
-        step.current = call
-        try:
-            run = worker.apps.runner(runner, "run_wsgi")
-            errors = ErrorStream({"request": call})
-            environ = complete(
-                environ, stream=make_input(body, None), errors=errors,
-                multithread=worker.shared or self._threads > 1, multiprocess=not worker.shared, worker=worker.id,
-            )  # fmt: skip
-            try:
-                answer = run(app.app, environ)
-            finally:
-                errors.flush()
-            status, headers, body = answer if runner is None else _checked_wsgi(runner, answer)
-            if asgi:
-                status, headers = asgi_answer(status, headers)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            step.leave()
-            return self._error(call, error), None
-        step.leave()
-        loan = worker.lend(body)
-        return (f.REPLY, call, status, headers, body if loan is None else f.LOAN), loan
-
-    def _on_thread(self, call: int, function: Any, *args: Any) -> None:
-        """Run `function(step, *args)` on the pool; post the frame that it answers with, if it is one."""
-        if self._executor is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._executor = ThreadPoolExecutor(self._threads, f"subpool-wsgi-{self._worker.id}")
-        loop = self._worker.loop
-        self._steps[call] = Step()
-
-        def run() -> None:
-            step = self._steps[call] = getattr(self._local, "step", None) or Step()
-            self._local.step = step
-            frame: Any = None
-            try:
-                frame = function(step, *args)
-            except BaseException as error:
-                frame = self._error(call, error), None
-            loop.call_soon_threadsafe(self._off_thread, call, frame)
-
-        self._executor.submit(run)
-        self._worker.post((f.STARTED, call))
-
-    def _off_thread(self, call: int, answer: tuple[Frame, Any]) -> None:
-        self._steps.pop(call, None)
-        self._worker.post(*answer)
-        self._worker.pull_soon()
-
-    async def _wsgi_exchange(self, call: int, app: App, scope: dict[str, Any], inbox: Inbox) -> None:
-        from subpool.runners.wsgi import serve_wsgi
-
-        worker = self._worker
-        threaded = self._threads > 1
-        port = SyncPort(worker, call, inbox, threaded)
-        errors = ErrorStream({"request": call})
-        environ = complete(
-            from_scope(scope), stream=make_input(b"", port.pull), errors=errors,
-            multithread=worker.shared or threaded, multiprocess=not worker.shared, worker=worker.id,
-        )  # fmt: skip
-
-        def run(step: Step) -> None:
-            port.step = step
-            step.current = call
-            try:
-                serve_wsgi(app.app, environ, port)
-                port.finish()
-            finally:
-                errors.flush()
-                step.leave()
-
-        if not threaded:
-            run(worker.step)
-            return
-        if self._executor is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._executor = ThreadPoolExecutor(self._threads, f"subpool-wsgi-{worker.id}")
-
-        def on_thread() -> None:
-            step = self._steps[call] = getattr(self._local, "step", None) or Step()
-            self._local.step = step
-            try:
-                run(step)
-            finally:
-                worker.loop.call_soon_threadsafe(self._free, call)
-
-        self._steps[call] = Step()
-        await worker.loop.run_in_executor(self._executor, on_thread)
-
-    def _free(self, call: int) -> None:
-        self._steps.pop(call, None)
-        self._worker.pull_soon()
 
     # functions
 
@@ -393,20 +271,20 @@ class Calls:
             if task is not None:
                 task.cancel()
                 self._worker.post((f.STARTED, call))  # tells the host that the loop is alive
-            elif call not in self._steps:
+            elif call not in self._wsgi.steps:
                 self._cancelled[call] = None
                 if len(self._cancelled) > CANCELLED:
                     del self._cancelled[next(iter(self._cancelled))]
 
     def interrupt(self, call: int) -> bool:
         """From the steward: interrupt the call, wherever it runs. False if it is on no thread now."""
-        return self._steps.get(call, self._worker.step).interrupt(call)
+        return self._wsgi.steps.get(call, self._worker.step).interrupt(call)
 
     async def drain(self, seconds: float) -> None:
         """Let what runs end, for at most so many seconds; cancel the rest."""
         loop = self._worker.loop
         deadline = loop.time() + seconds
-        while self._steps and loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
+        while self._wsgi.steps and loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.01)
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=max(0.0, deadline - loop.time()))
@@ -414,58 +292,11 @@ class Calls:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=1.0)
-        if self._executor is not None:
-            self._executor.shutdown(wait=not self._steps, cancel_futures=True)
+        self._wsgi.shutdown()
 
     # errors
 
     def _fail(self, call: int, error: BaseException) -> None:
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             raise error
-        self._worker.post(self._error(call, error))
-
-    def _error(self, call: int, error: BaseException) -> Frame:
-        failure: SubpoolError
-        if isinstance(error, AppProtocolError):
-            failure = AppError("AppProtocolError", str(error), "")
-        elif isinstance(error, asyncio.CancelledError):
-            failure = AppError("CancelledError", "the request was cancelled", "")
-        elif isinstance(error, Interrupted):
-            failure = AppError("Interrupted", "the request was interrupted", "")
-        else:
-            failure = as_app_error(error)
-        return (f.ERROR, call, to_wire(failure))
-
-
-def asgi_answer(status: str, headers: list[tuple[str, str]]) -> tuple[int, list[tuple[bytes, bytes]]]:
-    """Status and headers of a WSGI answer in the types of ASGI."""
-    return int(status[:3]), [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-def _checked_asgi(runner: str, answer: Any) -> tuple[int, Any, bytes]:
-    try:
-        status, headers, body = answer
-        return check_status(status), check_headers(headers)[0], _body(body)
-    except (TypeError, ValueError, AppProtocolError) as error:
-        raise RunnerError(
-            f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}"
-        ) from None
-
-
-def _checked_wsgi(runner: str, answer: Any) -> tuple[str, Any, bytes]:
-    try:
-        status, headers, body = answer
-        pairs = [(name, value) for name, value in headers]
-        if type(status) is not str or not all(type(n) is str and type(v) is str for n, v in pairs):
-            raise TypeError("status, header names and values are str")
-        return status, pairs, _body(body)
-    except (TypeError, ValueError) as error:
-        raise RunnerError(
-            f"runner {runner!r} answered {answer!r:.120}, which is no (status, headers, body): {error}"
-        ) from None
-
-
-def _body(body: Any) -> bytes:
-    if not isinstance(body, (bytes, bytearray, memoryview)):
-        raise TypeError(f"the body is {type(body).__name__}, not bytes")
-    return bytes(body)
+        self._worker.post(error_frame(call, error))

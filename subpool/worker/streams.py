@@ -31,6 +31,7 @@ from ..channels.exchange import (
 )  # fmt: skip
 from ..errors import ClientGone
 from ..types import Message
+from .answers import asgi_answer
 
 if TYPE_CHECKING:
     from .interrupt import Step
@@ -268,9 +269,13 @@ class SyncPort(_Port):
             if message.get("body"):
                 return bytes(message["body"])
 
-    def start(self, status: str, headers: list[tuple[str, str]]) -> None:
-        from .calls import asgi_answer
+    def hint(self, headers: list[tuple[str, str]]) -> None:
+        """`wsgi.early_hints`: 103 with the links among `headers`, before the response (RFC 8297)."""
+        if self.state is START and not self._inbox.gone:
+            links = [value for name, value in asgi_answer("103", headers)[1] if name == b"link"]
+            self._post({"type": "http.response.early_hint", "links": links})
 
+    def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         code, pairs = asgi_answer(status, headers)
         self.state = BODY
         self._post({"type": "http.response.start", "status": code, "headers": pairs, "reason": status[4:]})

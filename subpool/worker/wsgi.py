@@ -1,0 +1,163 @@
+"""How a worker runs WSGI apps: on the loop's own thread, or with `threads > 1` on a pool of them.
+
+`Step` marks what is on a thread, for the interrupter.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ..channels import frames as f
+from ..channels.frames import Frame
+from ..environ import complete, from_scope
+from ..wsgi_io import ErrorStream, make_input
+from .answers import asgi_answer, checked_wsgi, error_frame
+from .apps import App
+from .interrupt import Step
+from .streams import Inbox, SyncPort
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from .worker import Worker
+
+
+class WSGICalls:
+    """`steps` has the calls that are on the pool's threads now."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._threads: int = worker.setup["threads"]
+        self._executor: Executor | None = None
+        self._local = threading.local()
+        self.steps: dict[int, Step] = {}
+
+    def __repr__(self) -> str:
+        return f"<WSGICalls: {len(self.steps)} of {self._threads} threads>"
+
+    def room(self) -> bool:
+        """Whether a thread is free."""
+        return len(self.steps) < self._threads
+
+    def run(self, call: int, app: App, runner: str | None, environ: dict[str, Any], body: bytes, asgi: bool) -> None:
+        """Run the call, here or on a thread. `asgi`: the answer is wanted in the types of ASGI."""
+        if self._threads == 1:
+            self._worker.post(*self._answer(self._worker.step, call, app, runner, environ, body, asgi))
+            return
+        loop = self._worker.loop
+
+        def on_thread() -> None:
+            answer: tuple[Frame, Any]
+            try:
+                answer = self._answer(self._step(call), call, app, runner, environ, body, asgi)
+            except BaseException as error:
+                answer = error_frame(call, error), None
+            loop.call_soon_threadsafe(self._off_thread, call, answer)
+
+        self.steps[call] = Step()
+        self._pool().submit(on_thread)
+        self._worker.post((f.STARTED, call))
+
+    def _answer(
+        self,
+        step: Step,
+        call: int,
+        app: App,
+        runner: str | None,
+        environ: dict[str, Any],
+        body: bytes,
+        asgi: bool,
+    ) -> tuple[Frame, Any]:
+        """Run the app on this thread; the frame to post, and its loan."""
+        worker = self._worker
+        step.current = call
+        try:
+            run = worker.apps.runner(runner, "run_wsgi")
+            errors = ErrorStream({"request": call})
+            environ = complete(
+                environ, stream=make_input(body, None), errors=errors,
+                multithread=worker.shared or self._threads > 1, multiprocess=not worker.shared, worker=worker.id,
+            )  # fmt: skip
+            try:
+                answer = run(app.app, environ)
+            finally:
+                errors.flush()
+            status, headers, body = answer if runner is None else checked_wsgi(runner, answer)
+            if asgi:
+                status, headers = asgi_answer(status, headers)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            step.leave()
+            return error_frame(call, error), None
+        step.leave()
+        loan = worker.lend(body)
+        return (f.REPLY, call, status, headers, body if loan is None else f.LOAN), loan
+
+    def _off_thread(self, call: int, answer: tuple[Frame, Any]) -> None:
+        self._worker.post(*answer)
+        self._free(call)
+
+    async def exchange(self, call: int, app: App, scope: dict[str, Any], inbox: Inbox) -> None:
+        """A whole exchange, both ways a stream."""
+        from subpool.runners.wsgi import check_headers, serve_wsgi
+
+        worker = self._worker
+        threaded = self._threads > 1
+        port = SyncPort(worker, call, inbox, threaded)
+        early_hints = None
+        if "http.response.early_hint" in scope["extensions"]:
+            early_hints = lambda headers: port.hint(check_headers(headers)[0])  # noqa: E731
+        errors = ErrorStream({"request": call})
+        environ = complete(
+            from_scope(scope), stream=make_input(b"", port.pull), errors=errors, early_hints=early_hints,
+            multithread=worker.shared or threaded, multiprocess=not worker.shared, worker=worker.id,
+        )  # fmt: skip
+
+        def run(step: Step) -> None:
+            port.step = step
+            step.current = call
+            try:
+                serve_wsgi(app.app, environ, port)
+                port.finish()
+            finally:
+                errors.flush()
+                step.leave()
+
+        if not threaded:
+            run(worker.step)
+            return
+
+        def on_thread() -> None:
+            try:
+                run(self._step(call))
+            finally:
+                worker.loop.call_soon_threadsafe(self._free, call)
+
+        self.steps[call] = Step()
+        await worker.loop.run_in_executor(self._pool(), on_thread)
+
+    def _pool(self) -> Executor:
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._executor = ThreadPoolExecutor(self._threads, f"subpool-wsgi-{self._worker.id}")
+        return self._executor
+
+    def _step(self, call: int) -> Step:
+        """The step of this thread, which now runs `call`."""
+        step: Step | None = getattr(self._local, "step", None)
+        if step is None:
+            step = self._local.step = Step()
+        self.steps[call] = step
+        return step
+
+    def _free(self, call: int) -> None:
+        self.steps.pop(call, None)
+        self._worker.pull_soon()
+
+    def shutdown(self) -> None:
+        """End the threads, but do not wait for one that an app holds."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=not self.steps, cancel_futures=True)
