@@ -61,10 +61,12 @@ class Call:
 
     def finish(self, frame: Frame) -> None:
         """The answer is there."""
-        self.waiter.resolve(frame)
+        if not self.waiter.done():
+            self.waiter.set_result(frame)
 
     def fail(self, error: BaseException) -> None:
-        self.waiter.fail(error)
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
 
     def wanted(self) -> Any:
         """What the app asks for: the body, once."""
@@ -103,14 +105,18 @@ class StreamCall(Call):
         self._wake()
 
     def _wake(self) -> None:
-        self.waiter.resolve(None)
-        if self.ended and self._asked is not None:
-            self._asked.resolve(None)
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+        if self.ended:
+            self._wake_feeder()
+
+    def _wake_feeder(self) -> None:
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
 
     def wanted(self) -> Any:
         self.wants += 1
-        if self._asked is not None:
-            self._asked.resolve(None)
+        self._wake_feeder()
         return None
 
     async def asked(self) -> bool:
@@ -119,7 +125,7 @@ class StreamCall(Call):
             if self.ended:
                 return False
             self._asked = self._loop.waiter()
-            await self._asked.wait()
+            await self._asked
         self.wants -= 1
         return True
 
@@ -131,7 +137,7 @@ class StreamCall(Call):
                     raise self.error
                 return None
             self.waiter = self._loop.waiter()
-            await self.waiter.wait()
+            await self.waiter
         return self.events.popleft()
 
     def detach(self) -> int:

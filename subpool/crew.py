@@ -77,9 +77,7 @@ class Crew:
             self._add(worker, 1, 0)
         with anyio.move_on_after(self.options.start_timeout) as scope:
             for member in list(self.members):
-                error = await member.ready.wait()
-                if error is not None:
-                    raise error
+                await member.started()
         if scope.cancelled_caught:
             late = [member for member in self.members if member.state == "starting"]
             for member in late:
@@ -153,14 +151,14 @@ class Crew:
 
         def started(error: BaseException | None) -> None:
             if error is not None:
-                if old.state != "ready":
+                if old not in self._engine.router.places:
                     self._failed_restart(old, error)
                 return
             self._failures = 0
             there = new()
             assert there is not None
             self._engine.router.places.append(there)
-            if old.state == "ready":
+            if old in self._engine.router.places:
                 self._retire(old)
             self._engine.assign()
             self._engine.clock.watch_stalls()
@@ -211,9 +209,7 @@ class Crew:
             ids = sorted(member.id for member in self._engine.router.places)
             raise ValueError(f"there is no worker {worker} to recycle; the workers are {ids}")
         for old in chosen:
-            error = await self._replace(old).ready.wait()
-            if error is not None:
-                raise error
+            await self._replace(old).started()
             with anyio.move_on_after(self.options.close_timeout):
                 await old.closed.wait()
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 
 class Waiter(Protocol):
-    """Resolved once; a second time is ignored."""
+    """What one caller awaits and a callback settles, once; on asyncio a plain future. A cancelled wait settles it."""
 
     def done(self) -> bool: ...
 
-    def resolve(self, value: Any) -> None: ...
+    def set_result(self, value: Any, /) -> None: ...
 
-    def fail(self, error: BaseException) -> None: ...
+    def set_exception(self, error: BaseException, /) -> None: ...
 
-    async def wait(self) -> Any:
-        """The value, or the error. A cancelled wait leaves the waiter unresolved."""
+    def __await__(self) -> Generator[Any, None, Any]: ...
 
 
 class HostLoop(Protocol):
@@ -55,32 +54,12 @@ def current() -> HostLoop:
     return AsyncioLoop()
 
 
-class AsyncioWaiter:
-    __slots__ = ("_future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._future: asyncio.Future[Any] = loop.create_future()
-
-    def done(self) -> bool:
-        return self._future.done()
-
-    def resolve(self, value: Any) -> None:
-        if not self._future.done():
-            self._future.set_result(value)
-
-    def fail(self, error: BaseException) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
-
-    async def wait(self) -> Any:
-        return await self._future
-
-
 class AsyncioLoop:
     """asyncio, and what stands in for it (uvloop)."""
 
     def __init__(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
+        self.waiter: Callable[[], Waiter] = loop.create_future
         self.time: Callable[[], float] = loop.time
         self.call_soon: Any = loop.call_soon
         self.call_later: Any = loop.call_later
@@ -89,14 +68,14 @@ class AsyncioLoop:
         self.remove_reader: Any = loop.remove_reader
         self.remove_writer: Any = loop.remove_writer
 
-    def waiter(self) -> Waiter:
-        return AsyncioWaiter(self._loop)
-
     def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             pass  # the loop is closed: nobody is left to be told
+
+
+_CANCELLED = object()
 
 
 class TrioWaiter:
@@ -109,26 +88,25 @@ class TrioWaiter:
     def done(self) -> bool:
         return self._outcome is not None
 
-    def resolve(self, value: Any) -> None:
+    def set_result(self, value: Any, /) -> None:
         import outcome
 
         self._settle(outcome.Value(value))
 
-    def fail(self, error: BaseException) -> None:
+    def set_exception(self, error: BaseException, /) -> None:
         import outcome
 
         self._settle(outcome.Error(error))
 
     def _settle(self, result: Any) -> None:
-        if self._outcome is None:
-            self._outcome = result
-            if self._task is not None:
-                import trio
+        self._outcome = result
+        if self._task is not None:
+            import trio
 
-                task, self._task = self._task, None
-                trio.lowlevel.reschedule(task)
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
 
-    async def wait(self) -> Any:
+    def __await__(self) -> Generator[Any, None, Any]:
         import trio
 
         if self._outcome is None:
@@ -136,9 +114,10 @@ class TrioWaiter:
 
             def abort(_: Any) -> Any:
                 self._task = None
+                self._outcome = _CANCELLED
                 return trio.lowlevel.Abort.SUCCEEDED
 
-            await trio.lowlevel.wait_task_rescheduled(abort)
+            yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()  # noqa: ASYNC105
         return self._outcome.unwrap()
 
 

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from . import call as c
 from .call import Call, StreamCall
 from .channels import frames as f
@@ -16,7 +18,6 @@ from .channels.frames import Frame
 from .channels.lane import LaneClosed
 from .channels.socket_lane import SocketLane
 from .errors import NotIsolatable, WorkerLost, from_wire
-from .hostloop import Waiter
 from .isolation import load
 from .link import Link
 from .overdue import Overdue
@@ -48,9 +49,10 @@ class Member:
         self.latencies = Latencies()
         self.calls: dict[int, Call] = {}
         self.overdue = Overdue(engine.options.grace)  # calls that were given up
-        self.ready: Waiter = engine.loop.waiter()  # None, or the error of the start
+        self._start = anyio.Event()
+        self._start_error: BaseException | None = None
         self.on_start: Callable[[BaseException | None], None] | None = None
-        self.closed: Waiter = engine.loop.waiter()
+        self.closed = anyio.Event()
         self.cause: str | None = None  # why it ended
         self.threads_left: list[str] = []
         self._asking_back = False
@@ -221,9 +223,16 @@ class Member:
             self._untake(frame[1])
             self.engine.assign()
 
+    async def started(self) -> None:
+        """Wait until it is ready. Raises why it is not."""
+        await self._start.wait()
+        if self._start_error is not None:
+            raise self._start_error
+
     def _started(self, error: BaseException | None) -> None:
-        if not self.ready.done():
-            self.ready.resolve(error)
+        if not self._start.is_set():
+            self._start_error = error
+            self._start.set()
             on_start, self.on_start = self.on_start, None  # it holds the worker before: no chain of them
             if on_start is not None:
                 on_start(error)
@@ -331,7 +340,7 @@ class Member:
             )
 
     def _on_closed(self) -> None:
-        self.closed.resolve(None)
+        self.closed.set()
         if self.state == "abandoned":
             self.engine.crew.abandoned -= 1
         else:
@@ -357,7 +366,7 @@ class Member:
         self.lose(why)
         self._started(WorkerLost(f"worker {self.id} did not start: {why}", False))
         self.handle.abandon()
-        self.closed.resolve(None)
+        self.closed.set()
 
     def stats(self) -> WorkerStats:
         p50, p90, p99 = self.latencies.percentiles()

@@ -195,7 +195,7 @@ class Pool:
     async def _wait(self, engine: Engine, call: Call) -> f.Frame:
         engine.submit(call)
         try:
-            return await call.waiter.wait()  # type: ignore[no-any-return]
+            return await call.waiter  # type: ignore[no-any-return]
         except BaseException:
             engine.give_up(call)
             raise

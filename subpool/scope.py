@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from .types import Headers
 
-Head = tuple[bytes, str, bytes | None, bytes, Headers, tuple[str, int | None] | None, dict[str, Any] | None]
+Head = tuple[bytes, str, bytes | None, bytes, Headers, tuple[str, int | None] | None, bytes | None]
 
 TEMPLATES: Final = 64
 ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
@@ -105,15 +105,23 @@ def pack(scope: Mapping[str, Any]) -> Head:
     state = get("state")
     client = get("client")
     server = get("server")
-    if client is not None:
+    asgi = get("asgi")
+    extensions = get("extensions")
+    subprotocols = get("subprotocols")
+    if client is not None and not (type(client) is tuple and len(client) == 2 and type(client[1]) is int
+                                   and type(client[0]) is str):  # fmt: skip
         client = _address("client", client)
-    if server is not None:
+    if server is not None and type(server) is not tuple:
         server = _address("server", server)
+    if asgi:
+        versions = (asgi.get("version"), asgi.get("spec_version")) if type(asgi) is dict and len(asgi) == 2 else ()
+        plain = versions and type(versions[0]) is str and type(versions[1]) is str
+        asgi = versions if plain else _frozen("asgi", asgi)
     if state is not None:
-        state = _plain("state", state) if state else None
+        state = _frozen("state", state)
     key = (
-        get("type"), get("http_version"), get("method"), get("scheme"), get("root_path"), server,
-        _frozen("asgi", get("asgi")), _frozen("extensions", get("extensions")), _listed(get("subprotocols")),
+        get("type"), get("http_version"), get("method"), get("scheme"), get("root_path"), server, asgi or None,
+        _frozen("extensions", extensions) if extensions else None, _listed(subprotocols) if subprotocols else None,
     )  # fmt: skip
     try:
         blob = _blobs.get(key)
@@ -150,7 +158,7 @@ def _pack_static(scope: Mapping[str, Any], key: tuple[Any, ...]) -> bytes:
         "http_version": _typed("http_version", scope.get("http_version", "1.1"), str),
         "scheme": _typed("scheme", scope.get("scheme", _SCHEMES[kind]), str),
         "root_path": _typed("root_path", scope.get("root_path") or "", str),
-        "server": key[5],
+        "server": None if key[5] is None else _address("server", key[5]),
         "asgi": {**ASGI, **(scope.get("asgi") or {})},
         "extensions": dict(scope.get("extensions") or {}),
     }
@@ -187,14 +195,6 @@ def _address(field: str, value: Any) -> tuple[str, int | None]:
     if type(host) is not str or not (type(port) is int or (port is None and field == "server")):
         raise TypeError(f"scope[{field!r}] must be a str and an int, not {value!r}")
     return host, port
-
-
-def _plain(field: str, value: Any) -> dict[str, Any]:
-    try:
-        data = marshal.dumps(dict(value), allow_code=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"scope[{field!r}] must be a dict of plain data: {error}") from None
-    return marshal.loads(data)  # type: ignore[no-any-return]
 
 
 def _frozen(field: str, value: Any) -> bytes | None:
@@ -243,7 +243,7 @@ class Scopes:
         scope["query_string"] = query
         scope["headers"] = headers
         scope["client"] = client
-        scope["state"] = self._state.copy() if state is None else {**self._state, **state}
+        scope["state"] = self._state.copy() if state is None else {**self._state, **marshal.loads(state)}
         if extensions is None:
             scope["extensions"] = {"subpool": {"worker": self._worker}}
         else:
