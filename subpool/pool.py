@@ -123,7 +123,7 @@ class Pool:
             raise ValueError(f"scope['type'] is {kind!r}; run_asgi takes 'http' (see `websocket`)")
         if type(body) is not bytes:
             body = _bytes(body, "body")
-        reply = await self._run(f.CALL_ASGI, app, runner, head, body, timeout, affinity)
+        reply = await self._answer(self._submit(f.CALL_ASGI, app, runner, head, body, timeout, affinity))
         return Response(reply[2], reply[3], reply[4])
 
     async def run_wsgi(
@@ -143,7 +143,7 @@ class Pool:
         head, body = check_environ(environ)
         if type(body) is not bytes:
             body = await _read(body)
-        reply = await self._run(f.CALL_WSGI, app, runner, head, body, timeout, affinity)
+        reply = await self._answer(self._submit(f.CALL_WSGI, app, runner, head, body, timeout, affinity))
         return WSGIResponse(reply[2], reply[3], reply[4])
 
     async def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -162,10 +162,12 @@ class Pool:
         engine = self._open()
         call_id = next(engine.ids)
         frame = (f.CALL_FUNCTION, call_id, function, arguments)
-        reply = await self._wait(engine, Call(call_id, frame, None, self.options.timeout, None, engine.loop.waiter()))
+        call = Call(call_id, frame, None, self.options.timeout, None, engine.loop.waiter())
+        engine.submit(call)
+        reply = await self._answer(call)
         return marshal.loads(reply[4], allow_code=False)
 
-    async def _run(
+    def _submit(
         self,
         op: int,
         app: str | None,
@@ -174,7 +176,7 @@ class Pool:
         body: bytes,
         timeout: float | None,
         affinity: Any,
-    ) -> f.Frame:
+    ) -> Call:
         engine = self._engine
         if engine is None:
             engine = self._open()
@@ -190,14 +192,14 @@ class Pool:
         if runner is not None and type(runner) is not str:
             raise TypeError(f"runner is {runner!r}; it must be the name of a module")
         call = Call(call_id, frame, body if large else None, timeout, affinity, engine.loop.waiter())
-        return await self._wait(engine, call)
-
-    async def _wait(self, engine: Engine, call: Call) -> f.Frame:
         engine.submit(call)
+        return call
+
+    async def _answer(self, call: Call) -> f.Frame:
         try:
             return await call.waiter  # type: ignore[no-any-return]
         except BaseException:
-            engine.give_up(call)
+            self._open().give_up(call)
             raise
 
     # streams

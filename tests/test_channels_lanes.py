@@ -86,6 +86,7 @@ def test_round_trips(lanes: Pair, sent: list[tuple[list[f.Frame], list[bytes]]])
     sender, receiver = lanes
     for frames, loans in sent:
         sender.send(frames, loans)
+    receiver.clear()
     for frames, loans in sent:
         got = receiver.receive()
         assert got is not None
@@ -118,10 +119,14 @@ def test_a_large_loan_from_another_thread(lanes: Pair) -> None:
 def test_what_is_taken_back_does_not_arrive(lanes: Pair) -> None:
     sender, receiver = lanes
     sender.send_all([[(f.STARTED, n)] for n in range(5)])
+    receiver.clear()
     assert receiver.receive() == ([(f.STARTED, 0)], [])
     end = receiver if isinstance(sender, SocketLane) else sender  # a socket gives back at its reading end
     assert end.take_back() == [(f.STARTED, n) for n in range(1, 5)]
+    assert receiver.receive() is None
+    sender.send([(f.STARTED, 9)])
     receiver.clear()
+    assert receiver.receive() == ([(f.STARTED, 9)], [])
     assert receiver.receive() is None
 
 
@@ -137,6 +142,7 @@ def test_nothing_is_shared(lanes: Pair) -> None:
     value = {"list": [1]}
     sender.send([(f.EVENT, 1, value, None)])
     value["list"].append(2)
+    receiver.clear()
     item = receiver.receive()
     assert item is not None
     assert item[0][0][2] == {"list": [1]}
@@ -144,6 +150,8 @@ def test_nothing_is_shared(lanes: Pair) -> None:
 
 def test_a_closed_queue_lane_says_so() -> None:
     sender, receiver = queue_pair()
+    sender.send([(f.HALT,)])
+    receiver.clear()
     sender.close()
     sender.close()
     with pytest.raises(LaneClosed):
@@ -218,6 +226,7 @@ def test_loans_and_frames_of_two_threads_do_not_mix() -> None:
         sender.send([(f.REPLY, 1, 200, [], f.LOAN)], [b"x" * 20000])
     thread.join()
     seen = {f.INTERRUPTED: 0, f.REPLY: 0}
+    receiver.clear()
     while (item := receiver.receive()) is not None:
         (only,) = item[0]
         seen[only[0]] += 1

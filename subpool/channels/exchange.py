@@ -149,13 +149,16 @@ class HTTPExchange:
 
     def step(self, message: Message) -> bytes:
         """Take `message`; the body to pass on. Raises `AppProtocolError` or `TypeError`, in the app."""
-        state = next_state(HTTP, self.state, message)
-        kind = message["type"]
-        if kind == "http.response.start":
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            kind = None
+        if self.state is BODY and kind == "http.response.body":
+            return self._body(message)
+        if self.state is START and kind == "http.response.start":
             self._start(message)
             return b""
-        if kind == "http.response.body":
-            return self._body(message)
+        state = next_state(HTTP, self.state, message)
         if kind == "http.response.trailers":
             if not message.get("more_trailers", False):
                 self.state, self.done = DONE, True
@@ -164,9 +167,11 @@ class HTTPExchange:
         return b""
 
     def _start(self, message: Message) -> None:
-        if "status" not in message:
-            raise AppProtocolError("'http.response.start' has no 'status'")
-        status = check_status(message["status"])
+        status = message.get("status")
+        if type(status) is not int or not 100 <= status <= 999:
+            if "status" not in message:
+                raise AppProtocolError("'http.response.start' has no 'status'")
+            status = check_status(status)
         headers, length = check_headers(message.get("headers") or ())
         if status < 200 and status != 101:
             return  # informational (RFC 9110, section 15.2): the real start is still to come
@@ -176,7 +181,9 @@ class HTTPExchange:
         self.state = BODY
 
     def _body(self, message: Message) -> bytes:
-        body = check_body(message)
+        body = message.get("body", b"")
+        if type(body) is not bytes:
+            body = check_body(message)
         more = message.get("more_body", False)
         if self._bodiless:
             body = b""

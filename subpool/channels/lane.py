@@ -50,7 +50,8 @@ class Receiver(Protocol):
         """A descriptor that is readable while `receive` may have something."""
 
     def clear(self) -> None:
-        """Say that what the descriptor told is known: call it before the `receive`s that empty the lane."""
+        """Take what the descriptor tells: call it before the `receive`s that empty the lane, which find no more than
+        was told."""
 
     def receive(self) -> Item | None:
         """The next item, or None when there is none now. `LaneClosed` when the sender has gone and all is taken."""

@@ -23,12 +23,13 @@ _LOANS = 0  # opcode of that frame
 class QueueLane:
     """One end of the lane; which end it is, its use decides. The end made without an address owns the queue."""
 
-    __slots__ = ("_empty", "_get", "_lock", "_put", "_wakeup", "owner", "queue")
+    __slots__ = ("_due", "_empty", "_get", "_lock", "_put", "_wakeup", "owner", "queue")
 
     def __init__(self, address: Address | None = None) -> None:
         self.owner = address is None
         self.queue = _interpreters.create_queue() if address is None else address[0]
         self._wakeup = Wakeup() if address is None else Wakeup(address[1], address[2])
+        self._due = 0  # pieces that were announced and not taken; a get that finds nothing costs an exception
         self._lock = threading.Lock()  # an item and its loans stay together
         self._put, self._get, self._empty = _interpreters.queue_calls()
 
@@ -68,20 +69,26 @@ class QueueLane:
             raise LaneClosed(str(error)) from None
 
     def clear(self) -> None:
-        self._wakeup.take()
+        self._due += self._wakeup.take()
 
     def receive(self) -> Item | None:
+        if self._due <= 0:
+            return None
         try:
             data = self._get(self.queue)[0]
-        except self._empty:
+        except self._empty:  # taken back
+            self._due = 0
             return None
         except Exception as error:
             raise LaneClosed(str(error)) from None
         if type(data) is not bytes:  # its interpreter ended: UNBOUND
             return [], []
+        self._due -= 1
         frames = decode(data)
         if frames and frames[-1][0] == _LOANS:
-            return frames, self._loans(frames.pop()[1])
+            loans = frames.pop()[1]
+            self._due -= loans
+            return frames, self._loans(loans)
         return frames, []
 
     def _loans(self, count: int) -> list[memoryview]:

@@ -15,7 +15,9 @@ after the other side has ended.
 from __future__ import annotations
 
 import os
+import sys
 
+PIPE_FULL = 4096  # bytes; a pipe holds no fewer (POSIX: PIPE_BUF is at least 512, pipes at least one page)
 HAS_EVENTFD = hasattr(os, "eventfd")
 
 
@@ -66,16 +68,13 @@ class Wakeup:
                 pass
 
         def take(self) -> int:
-            """The count since the last call, 0 if nothing is pending."""
+            """At least the count since the last call, 0 if nothing is pending."""
             count = 0
             while True:
                 try:
-                    data = os.read(self._read, 65536)
+                    count += len(os.read(self._read, 65536))
                 except BlockingIOError:
-                    return count
-                count += len(data)
-                if len(data) < 65536:
-                    return count
+                    return count if count < PIPE_FULL else sys.maxsize  # bytes may be missing: look until it is dry
 
     def close(self) -> None:
         """Close the descriptors. A second call does nothing."""
