@@ -134,19 +134,22 @@ def pack(scope: Mapping[str, Any]) -> Head:
 
 def pack_headers(headers: Any) -> Headers:
     """`headers` as pairs of bytes with lower-case names, in order. `TypeError` names the pair that is none."""
-    out: Headers = []
     try:
-        for name, value in headers:
-            if type(name) is not bytes or type(value) is not bytes:
-                raise TypeError(f"scope['headers']: ({name!r}, {value!r}) must be a pair of bytes")
-            out.append((name if name.islower() else name.lower(), value))
-    except ValueError:
-        raise TypeError("scope['headers'] must hold (name, value) pairs of bytes") from None
-    except TypeError as error:
+        pairs = list(headers)
+        for name, value in pairs:
+            if type(name) is not bytes or type(value) is not bytes or not name.islower():
+                return [_header(name, value) for name, value in pairs]
+    except (TypeError, ValueError) as error:
         if str(error).startswith("scope["):
             raise
         raise TypeError(f"scope['headers'] must hold (name, value) pairs of bytes, not {headers!r:.80}") from None
-    return out
+    return pairs
+
+
+def _header(name: Any, value: Any) -> tuple[bytes, bytes]:
+    if type(name) is not bytes or type(value) is not bytes:
+        raise TypeError(f"scope['headers']: ({name!r}, {value!r}) must be a pair of bytes")
+    return name.lower(), value
 
 
 def _pack_static(scope: Mapping[str, Any], key: tuple[Any, ...]) -> bytes:
