@@ -81,9 +81,10 @@ class PoolOptions:
         if self.venv is not None and not (Path(self.venv) / "pyvenv.cfg").is_file():
             raise ValueError(f"venv is {os.fspath(self.venv)!r}, which holds no pyvenv.cfg")
 
-    def setup(self, worker: int, kind: str, log_level: int) -> dict[str, Any]:
+    def setup(self, pool: int, worker: int, kind: str, log_level: int) -> dict[str, Any]:
         """What a worker is told, as plain data."""
         return {
+            "pool": pool,
             "id": worker,
             "kind": kind,
             "app": self.app,

@@ -24,10 +24,14 @@ from .stats import PoolStats
 LOANS: Final = 200  # of the host, lent at once at most
 
 
+_numbers = itertools.count(1)
+
+
 class Engine:
     """One opened pool."""
 
     def __init__(self, options: PoolOptions, loop: HostLoop) -> None:
+        self.id = next(_numbers)  # in this process
         self.options = options
         self.loop = loop
         self.router: Router[Member] = Router(options.window, options.max_pending)

@@ -57,7 +57,7 @@ class Member:
         self.threads_left: list[str] = []
         self._asking_back = False
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
-        setup = engine.options.setup(worker, kind, logging.getLogger().getEffectiveLevel())
+        setup = engine.options.setup(engine.id, worker, kind, logging.getLogger().getEffectiveLevel())
         call = engine.loop.call_threadsafe
         self.handle = load(kind)(
             setup,

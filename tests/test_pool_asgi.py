@@ -217,7 +217,10 @@ async def test_template_with_replacements(pool: Any) -> None:
     assert second["query_string"] == b"q=1"
     assert [tuple(pair) for pair in second["headers"]] == [(b"x-new", b"1")]
     assert (await pool.run_asgi(template.replace(path="/hello"))).body == b"Hello, World!"
-    assert await seen(pool, template) == first
+    again = await seen(pool, template)
+    for scope in (first, again):
+        del scope["extensions"]["subpool"]  # the worker, which may be another one
+    assert again == first
 
 
 async def test_one_app_call_a_request(make_pool: Any) -> None:

@@ -43,6 +43,29 @@ async def test_startup_and_shutdown_once_a_worker(make_pool: Any, pipe: Any, mod
     assert ended == b"--"
 
 
+async def test_threads_shut_down_when_all_have_finished(make_pool: Any, pipe: Any, fifo: Any, isolation: str) -> None:
+    """They share what the app's shutdown closes; other kinds have each their own, and need not wait."""
+    started, gate = fifo("started"), fifo("gate")
+    pool = make_pool("lifespan_app:app", workers=2, lifespan="on")
+    async with anyio.create_task_group() as group:
+        async with pool:
+            said = b""
+            while len(said) < 2:
+                said += await pipe.wait()
+            query = f"started={started}&gate={gate}".encode()
+            group.start_soon(pool.run_asgi, http_scope("/gate", query_string=query))
+            await started.wait()
+            group.start_soon(pool.close)
+            said = b""
+            with anyio.move_on_after(0.3):  # time enough for a shutdown that should not come
+                said = await pipe.wait()
+            assert said == (b"" if isolation == "thread" else b"-")
+            gate.release()
+            while len(said) < 3:
+                said += await pipe.wait()
+    assert said == (b"g--" if isolation == "thread" else b"-g-")
+
+
 async def test_state_is_copied_to_each_request(make_pool: Any, pipe: Any) -> None:
     async with make_pool("lifespan_app:app", workers=1, lifespan="on") as pool:
         expected = [("shared", []), ("started", "yes")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AppLoadError
@@ -74,7 +75,8 @@ class Apps:
             from subpool.runners.lifespan import Lifespan
 
             lifespan = Lifespan(app.app, self._worker.setup["lifespan"])
-            state = await lifespan.startup()
+            async with self._alone():
+                state = await lifespan.startup()
             app.lifespan = lifespan
             app.scopes = Scopes(self._worker.id, state)
             app.ready = True
@@ -85,7 +87,12 @@ class Apps:
         for app in {id(app): app for app in self._loaded.values()}.values():
             if app.lifespan is not None:
                 lifespan, app.lifespan = app.lifespan, None
-                await lifespan.shutdown()
+                async with self._alone():
+                    await lifespan.shutdown()
+
+    def _alone(self) -> AbstractAsyncContextManager[None]:
+        """Workers that share the app start it, and end it, one at a time."""
+        return self._worker.together or nullcontext()
 
     def runner(self, module: str | None, function: str) -> Any:
         """`function` of a runner module (None: the default one). `RunnerError` names a wrong one."""

@@ -20,6 +20,7 @@ from .calls import Calls
 from .importer import extend_path, load_failure
 from .interrupt import Interrupted, Step
 from .steward import Steward
+from .together import Together
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
 SWITCH_INTERVAL = 0.001  # seconds
@@ -53,6 +54,8 @@ class Worker:
         self.apps = Apps(self)
         self.calls = Calls(self)
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set before anything runs
+        self.together: Together | None = None
+        self._drained = False
         self._flushing = False
         self._pulling = False
         self.steward: Steward | None = None
@@ -201,7 +204,11 @@ class Worker:
         self.loop.add_reader(self.lanes.work.fileno(), self.on_work)
         seconds = await self._ended
         self.loop.remove_reader(self.lanes.work.fileno())
+        drained_by = self.loop.time() + seconds
         await self.calls.drain(seconds)
+        if self.together is not None:
+            self._drained = True
+            await self.together.drained(drained_by - self.loop.time())
         await self.apps.shutdown()
         self.flush()
         await self._loans_back(5.0)
@@ -212,6 +219,10 @@ class Worker:
         deadline = self.loop.time() + seconds
         while self.lent > 0 and self.loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.005)
+
+    def leave_others(self) -> None:
+        if self.together is not None:
+            self.together.leave(self._drained)
 
     def bye(self) -> None:
         """The last word: which threads the app has left running (they keep an interpreter from ending)."""
@@ -246,6 +257,8 @@ def main(setup: dict[str, Any], lanes: Lanes) -> None:
     except SubpoolError as error:
         lanes.out.send([(f.FAILED, to_wire(error))])
         return
+    if worker.shared:
+        worker.together = Together.join(setup["pool"])
     try:
         with asyncio.Runner() as runner:
             runner.run(worker.run())
@@ -255,6 +268,7 @@ def main(setup: dict[str, Any], lanes: Lanes) -> None:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        worker.leave_others()
         worker.bye()
         if worker.steward is not None:
             worker.steward.join(5.0)

@@ -14,6 +14,11 @@ async def serve(scope, receive, send):
     """Shows the state, then changes it."""
     body = repr(sorted(scope.get("state", {}).items())).encode()
     scope["state"]["request"] = "own"
+    if scope["path"] == "/gate":
+        args = gates.query(scope["query_string"])
+        gates.signal(args["started"])
+        await gates.wait(args["gate"])
+        gates.signal(PIPE, b"g")
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 
