@@ -190,7 +190,7 @@ def leftovers() -> dict[str, int]:
             calls = worker.calls
             found["tasks"] += len(calls._tasks)
             found["inboxes"] += len(calls._inboxes)
-            found["threads"] += len(calls._wsgi.steps)
+            found["threads"] += len(calls.wsgi.steps)
             found["lent"] += worker.lent
             found["owed"] += worker.owed
     return found

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
         def write(self, data: bytes, /) -> object:
             """Send a non-empty piece of the body; waits while the client reads slowly."""
 
+        def whole(self, status: str, headers: list[tuple[str, str]], body: bytes, /) -> object:
+            """In place of `start` and `write`: all at once."""
+
 
 __all__ = ["FileWrapper", "Response", "check_headers", "run_wsgi", "serve_wsgi"]
 
@@ -90,7 +93,13 @@ def serve_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: Sink) -> No
     sent, started means the connection must be aborted.
     """
     response = Response(sink, environ.get("REQUEST_METHOD") == "HEAD")
-    response.drain(app(environ, response.start_response))
+    result = app(environ, response.start_response)
+    if type(result) is list and len(result) == 1 and not response.sent and not response.bodiless:
+        body = result[0]
+        if type(body) is bytes and response.status is not None and response.left in (None, len(body)):
+            sink.whole(response.status, response.headers, body)
+            return
+    response.drain(result)
 
 
 class _Buffer:
@@ -103,6 +112,10 @@ class _Buffer:
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         self.status = status
         self.headers = headers
+
+    def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.start(status, headers)
+        self.write(body)
 
 
 class Response:

@@ -76,6 +76,9 @@ class Call:
     def message(self, message: dict[str, Any], data: Any) -> None:
         """A MESSAGE frame: only streams have them."""
 
+    def wire(self, member: Member, frame: Frame, body: Any) -> None:
+        """A WIRE frame, its body bytes, a loan, or None: only the server's calls have them."""
+
 
 class StreamCall(Call):
     """One request whose answer comes as events. Its reader takes `next_event`, its feeder waits for `asked`."""

@@ -22,6 +22,7 @@ from .isolation import load
 from .link import Link
 from .overdue import Overdue
 from .stats import Latencies, WorkerStats
+from .wire import DONE
 from .worker.logs import replay
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ class Member:
                 frames, loans = item
                 lent = iter(loans)
                 for frame in frames:
-                    if frame[0] == f.REPLY:
+                    op = frame[0]
+                    if op == f.WIRE:
+                        self._on_wire(frame, next(lent) if frame[5] is f.LOAN else frame[5])
+                    elif op == f.REPLY:
                         self._on_reply(frame, next(lent) if frame[4] is f.LOAN else None)
                     else:
                         self._on_frame(frame, lent)
@@ -143,6 +147,24 @@ class Member:
         if call is not None:
             self.served += 1
             call.finish(frame)
+
+    def _on_wire(self, frame: Frame, body: Any) -> None:
+        call_id = frame[1]
+        if frame[3] & DONE:
+            call = self._take(call_id)
+        else:
+            call = self.calls.get(call_id)
+            if call is not None:
+                self._on_started(call)
+                if call.state == c.GIVEN_UP:
+                    call = None
+        if call is None:
+            if isinstance(body, memoryview):
+                self.give_back(body)
+            return
+        call.wire(self, frame, body)
+        if frame[3] & DONE:
+            self.served += 1
 
     def give_back(self, loan: memoryview) -> None:
         loan.release()

@@ -220,11 +220,11 @@ def _listed(value: Any) -> tuple[str, ...] | None:
 class Scopes:
     """Builds scopes in a worker; one for each app (their lifespan states differ)."""
 
-    __slots__ = ("_extensions", "_state", "_templates", "_worker")
+    __slots__ = ("_templates", "_worker", "state")
 
     def __init__(self, worker: int, state: dict[str, Any]) -> None:
         self._worker = worker
-        self._state = state
+        self.state = state  # what the app's lifespan put there
         self._templates: OrderedDict[bytes, tuple[dict[str, Any], dict[str, Any], bytes | None]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -246,7 +246,7 @@ class Scopes:
         scope["query_string"] = query
         scope["headers"] = headers
         scope["client"] = client
-        scope["state"] = self._state.copy() if state is None else {**self._state, **marshal.loads(state)}
+        scope["state"] = self.state.copy() if state is None else {**self.state, **marshal.loads(state)}
         if extensions is None:
             scope["extensions"] = {"subpool": {"worker": self._worker}}
         else:

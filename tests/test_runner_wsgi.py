@@ -38,6 +38,11 @@ class Sink:
         self.answer = status, headers
         self.events.append(("start", status))
 
+    def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.start(status, headers)
+        if body:
+            self.write(body)
+
     def write(self, data: bytes) -> None:
         assert self.answer is not None
         assert type(data) is bytes

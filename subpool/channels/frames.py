@@ -24,20 +24,21 @@ LOAN_SIZE: Final = 16 * 1024  # bytes; below, copying inside the batch is cheape
 LOAN: Final = False  # stands where a body would: the next lent item is it
 
 # host to worker, on the work lane
-CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION = 1, 2, 3, 4
+CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP = 1, 2, 3, 4, 5
 # host to worker, on the flow lane
 PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 9, 10, 11, 12, 13, 14, 15
 # host to worker's steward, on the control lane
 INTERRUPT, GIVE_BACK, HALT, SETUP = 16, 17, 18, 19
 # worker to host
 REPLY, ERROR, STARTED, WANT, MESSAGE, END = 20, 21, 22, 23, 24, 25
-LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED, PONG = 26, 27, 28, 29, 30, 31, 32, 33
+LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED, PONG, WIRE = 26, 27, 28, 29, 30, 31, 32, 33, 34
 
 LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
     CALL_WSGI: ("CALL_WSGI", "id", "app", "runner", "environ", "body"),
     CALL_EXCHANGE: ("CALL_EXCHANGE", "id", "app", "runner", "head", "body"),
     CALL_FUNCTION: ("CALL_FUNCTION", "id", "function", "arguments"),
+    CALL_HTTP: ("CALL_HTTP", "id", "app", "runner", "request", "body"),  # answered in WIRE frames; see `worker.http`
     PING: ("PING",),  # say something as soon as the loop runs
     EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body
     ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed
@@ -62,6 +63,8 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     LENT_BACK: ("LENT_BACK", "count"),  # that many of the host's loans were released
     GIVEN_BACK: ("GIVEN_BACK", "ids"),
     PONG: ("PONG",),
+    # bytes for the socket, in three parts of which `body` may be a loan; `flags` are those of `wire`
+    WIRE: ("WIRE", "id", "status", "flags", "head", "body", "tail"),
     INTERRUPTED: ("INTERRUPTED", "id", "hit"),  # whether the call was on its thread, and has been interrupted
 }
 

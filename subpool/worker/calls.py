@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import marshal
-from collections.abc import Coroutine, Generator
-from types import coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
@@ -18,8 +17,9 @@ from ..environ import from_scope
 from ..errors import AppLoadError, RunnerError
 from .answers import checked_asgi, error_frame
 from .apps import App
+from .http import HTTPCalls
 from .importer import load_object
-from .interrupt import Interrupted, Step
+from .interrupt import Interrupted, resume
 from .streams import ASGIPort, Inbox
 from .wsgi import WSGICalls
 
@@ -27,26 +27,6 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 CANCELLED = 4096  # cancellations remembered of calls that had not arrived
-
-
-@coroutine
-def resume(coro: Coroutine[Any, Any, Any], yielded: Any, step: Step, call: int) -> Generator[Any, Any, Any]:
-    """Drive `coro`, which has yielded once, to its end, each step of it marked as `call`'s."""
-    while True:
-        error = None
-        value = None
-        try:
-            value = yield yielded
-        except BaseException as caught:
-            error = caught
-        step.current = call
-        try:
-            yielded = coro.send(value) if error is None else coro.throw(error)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            error = None
-            step.leave()
 
 
 class Calls:
@@ -57,18 +37,19 @@ class Calls:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._cancelled: dict[int, None] = {}
-        self._wsgi = WSGICalls(worker)
+        self.wsgi = WSGICalls(worker)
+        self._http = HTTPCalls(worker)
         self._functions: dict[str, Any] = {}
         self._limit: int = worker.setup["max_concurrency"]
 
     def __repr__(self) -> str:
-        return f"<Calls: {len(self._tasks)} tasks, {self._wsgi!r}>"
+        return f"<Calls: {len(self._tasks)} tasks, {self.wsgi!r}>"
 
     def room(self) -> bool:
         """Whether another call may begin."""
-        return len(self._tasks) < self._limit and self._wsgi.room()
+        return len(self._tasks) < self._limit and self.wsgi.room()
 
-    def _ended(self, call: int) -> None:
+    def ended(self, call: int) -> None:
         """The call's task is over: its place is free."""
         tasks = self._tasks
         if call in tasks:
@@ -83,13 +64,18 @@ class Calls:
         op, call, name = frame[0], frame[1], frame[2]
         if self._cancelled and call in self._cancelled:
             del self._cancelled[call]
-            self._fail(call, asyncio.CancelledError())
+            self.failed(call, asyncio.CancelledError())
             return
         if op == f.CALL_FUNCTION:
             self._spawn(call, self._function(call, name, frame[3]))
             return
         app = self._worker.apps.get(name)
-        if app is None or frame[5] is None or op == f.CALL_EXCHANGE:
+        if app is not None and op == f.CALL_HTTP:
+            if app.interface == "asgi":
+                self._spawn(call, self._http.asgi(call, app, frame[4], frame[5]))
+            else:
+                self._http.wsgi(call, app, frame[4], frame[5])
+        elif app is None or frame[5] is None or op == f.CALL_EXCHANGE:
             self._spawn(call, self._prepared(frame))
         elif op == f.CALL_ASGI and app.interface == "asgi":
             self._spawn(call, self._asgi(call, app, frame[3], frame[4], frame[5]))
@@ -103,7 +89,7 @@ class Calls:
         try:
             task = asyncio.Task(coro, loop=worker.loop, eager_start=True)
         except Interrupted as error:
-            self._fail(call, error)
+            self.failed(call, error)
             return
         finally:
             step.leave()
@@ -119,26 +105,33 @@ class Calls:
             if op == f.CALL_EXCHANGE:
                 await self._exchange(call, app, head)
                 return
+            if op == f.CALL_HTTP:
+                if app.interface == "asgi":
+                    await self._http.asgi(call, app, head, body)
+                else:
+                    self.ended(call)
+                    self._http.wsgi(call, app, head, body)
+                return
             if body is None:
                 body = await self._fetch(call)
         except BaseException as error:
-            self._ended(call)
-            self._fail(call, error)
+            self.ended(call)
+            self.failed(call, error)
             return
         if op == f.CALL_ASGI and app.interface == "asgi":
             await self._asgi(call, app, runner, head, body)
         else:
-            self._ended(call)
+            self.ended(call)
             self._dispatch(frame, app, body)
 
     def _dispatch(self, frame: Frame, app: App, body: bytes) -> None:
         """A call to a WSGI app, with an environ or with a scope to make one of."""
         op, call, _, runner, head, _ = frame
         if app.interface == "asgi":
-            self._fail(call, AppLoadError(f"{app.name!r} is an ASGI app: call it with run_asgi"))
+            self.failed(call, AppLoadError(f"{app.name!r} is an ASGI app: call it with run_asgi"))
             return
         environ = from_scope(app.scopes.build(head)) if op == f.CALL_ASGI else head
-        self._wsgi.run(call, app, runner, environ, body, op == f.CALL_ASGI)
+        self.wsgi.run(call, app, runner, environ, body, op == f.CALL_ASGI)
 
     # ASGI
 
@@ -162,10 +155,10 @@ class Calls:
             else:
                 status, headers, body = checked_asgi(runner, answer)
         except BaseException as error:
-            self._ended(call)
-            self._fail(call, error)
+            self.ended(call)
+            self.failed(call, error)
             return
-        self._ended(call)
+        self.ended(call)
         loan = worker.lend(body)
         worker.post((f.REPLY, call, status, headers, body if loan is None else f.LOAN), loan)
 
@@ -198,7 +191,7 @@ class Calls:
         scope = app.scopes.build(head)
         try:
             if app.interface == "wsgi":
-                await self._wsgi.exchange(call, app, scope, inbox)
+                await self.wsgi.exchange(call, app, scope, inbox)
             else:
                 port = ASGIPort(worker, call, inbox, scope)
                 coro: Any = app.app(scope, port.receive, port.send)
@@ -212,7 +205,7 @@ class Calls:
         finally:
             self._inboxes.pop(call, None)
             inbox.end()
-        self._ended(call)
+        self.ended(call)
         worker.post((f.END, call))
 
     # functions
@@ -237,14 +230,22 @@ class Calls:
             except ValueError as error:
                 raise TypeError(f"the answer of {name!r} is no plain data: {error}") from None
         except BaseException as error:
-            self._ended(call)
-            self._fail(call, error)
+            self.ended(call)
+            self.failed(call, error)
             return
-        self._ended(call)
+        self.ended(call)
         loan = worker.lend(data)
         worker.post((f.REPLY, call, 0, None, data if loan is None else f.LOAN), loan)
 
     # what comes for calls under way
+
+    def inbox(self, call: int) -> Inbox:
+        """Where what comes for the call arrives, from now on until `forget`."""
+        inbox = self._inboxes[call] = Inbox()
+        return inbox
+
+    def forget(self, call: int) -> None:
+        self._inboxes.pop(call, None)
 
     def event(self, call: int, message: dict[str, Any], data: Any) -> None:
         """An event for the call's `receive()`."""
@@ -264,6 +265,8 @@ class Calls:
         elif op == f.GONE:
             if inbox is not None:
                 inbox.leave()
+            elif call not in self._tasks:
+                self._never_begin(call)
         elif op == f.CANCEL:
             task = self._tasks.get(call)
             if inbox is not None:
@@ -271,20 +274,24 @@ class Calls:
             if task is not None:
                 task.cancel()
                 self._worker.post((f.STARTED, call))  # tells the host that the loop is alive
-            elif call not in self._wsgi.steps:
-                self._cancelled[call] = None
-                if len(self._cancelled) > CANCELLED:
-                    del self._cancelled[next(iter(self._cancelled))]
+            elif call not in self.wsgi.steps:
+                self._never_begin(call)
+
+    def _never_begin(self, call: int) -> None:
+        """The call has not arrived yet, or it has ended."""
+        self._cancelled[call] = None
+        if len(self._cancelled) > CANCELLED:
+            del self._cancelled[next(iter(self._cancelled))]
 
     def interrupt(self, call: int) -> bool:
         """From the steward: interrupt the call, wherever it runs. False if it is on no thread now."""
-        return self._wsgi.steps.get(call, self._worker.step).interrupt(call)
+        return self.wsgi.steps.get(call, self._worker.step).interrupt(call)
 
     async def drain(self, seconds: float) -> None:
         """Let what runs end, for at most so many seconds; cancel the rest."""
         loop = self._worker.loop
         deadline = loop.time() + seconds
-        while self._wsgi.steps and loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
+        while self.wsgi.steps and loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.01)
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=max(0.0, deadline - loop.time()))
@@ -292,11 +299,11 @@ class Calls:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=1.0)
-        self._wsgi.shutdown()
+        self.wsgi.shutdown()
 
     # errors
 
-    def _fail(self, call: int, error: BaseException) -> None:
+    def failed(self, call: int, error: BaseException) -> None:
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             raise error
         self._worker.post(error_frame(call, error))

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Coroutine, Generator
+from types import coroutine
+from typing import Any
 
 
 class Interrupted(BaseException):
@@ -81,3 +84,23 @@ class Step:
         if not hit and self.order is order:
             self.order = None
         return hit
+
+
+@coroutine
+def resume(coro: Coroutine[Any, Any, Any], yielded: Any, step: Step, call: int) -> Generator[Any, Any, Any]:
+    """Drive `coro`, which has yielded once, to its end, each step of it marked as `call`'s."""
+    while True:
+        error = None
+        value = None
+        try:
+            value = yield yielded
+        except BaseException as caught:
+            error = caught
+        step.current = call
+        try:
+            yielded = coro.send(value) if error is None else coro.throw(error)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            error = None
+            step.leave()

@@ -280,6 +280,12 @@ class SyncPort(_Port):
         self.state = BODY
         self._post({"type": "http.response.start", "status": code, "headers": pairs, "reason": status[4:]})
 
+    def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        """An answer that is there whole."""
+        self.start(status, headers)
+        if body:
+            self.write(body)
+
     def write(self, data: bytes) -> None:
         inbox = self._inbox
         if inbox.gone:

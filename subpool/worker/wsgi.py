@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
@@ -31,6 +32,7 @@ class WSGICalls:
         self._threads: int = worker.setup["threads"]
         self._executor: Executor | None = None
         self._local = threading.local()
+        self.threaded = self._threads > 1
         self.steps: dict[int, Step] = {}
 
     def __repr__(self) -> str:
@@ -99,6 +101,30 @@ class WSGICalls:
         self._worker.post(*answer)
         self._free(call)
 
+    def execute(self, call: int, run: Callable[[Step], None]) -> None:
+        """Run an exchange that says itself when it is done, here or on a thread."""
+        calls, loop = self._worker.calls, self._worker.loop
+        if not self.threaded:
+            try:
+                run(self._worker.step)
+            except BaseException as error:
+                calls.failed(call, error)
+            finally:
+                calls.forget(call)
+            return
+
+        def on_thread() -> None:
+            try:
+                run(self._step(call))
+            except BaseException as error:
+                loop.call_soon_threadsafe(self._worker.post, error_frame(call, error))
+            finally:
+                loop.call_soon_threadsafe(self._free, call)
+
+        self.steps[call] = Step()
+        self._pool().submit(on_thread)
+        self._worker.post((f.STARTED, call))
+
     async def exchange(self, call: int, app: App, scope: dict[str, Any], inbox: Inbox) -> None:
         """A whole exchange, both ways a stream."""
         from subpool.runners.wsgi import check_headers, serve_wsgi
@@ -155,6 +181,7 @@ class WSGICalls:
 
     def _free(self, call: int) -> None:
         self.steps.pop(call, None)
+        self._worker.calls.forget(call)
         self._worker.pull_soon()
 
     def shutdown(self) -> None:

@@ -1,0 +1,166 @@
+"""HTTP/1.1 responses as bytes (RFC 9112): a worker writes them, the server's front passes them on.
+
+`Wire` follows one response. It decides the framing: the length that the app declares, else that of a body which is
+there whole, else chunks (HTTP/1.1), else the end of the connection (HTTP/1.0). `Connection`, `Keep-Alive` and
+`Transfer-Encoding` of the app are not passed on: framing is the server's; `Connection: close` is honoured.
+
+Blocks of headers that were serialised are remembered, since most answers of an app have the same.
+"""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from .types import Headers
+
+KEEP_ALIVE, HTTP10 = 1, 2  # flags of a request
+FIRST, LAST, CLOSE, DONE = 1, 2, 4, 8  # flags of a WIRE frame, see `channels.frames`
+
+BLOCKS: Final = 256
+_OURS: Final = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"proxy-connection"})
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_reasons: dict[int, bytes] = {status: status.phrase.encode() for status in HTTPStatus}
+_lines: dict[int, bytes] = {}
+_blocks: dict[tuple[tuple[bytes, bytes], ...], Block] = {}
+_date = (0, b"")
+
+
+class Block(NamedTuple):
+    """Headers as bytes, and what the server must know of them."""
+
+    data: bytes
+    length: bool
+    date: bool
+    server: bool
+    close: bool
+
+
+def status_line(status: int, reason: bytes | None = None) -> bytes:
+    """`HTTP/1.1 200 OK` with its end. A reason of the app's own (WSGI) is kept."""
+    if reason is not None and reason != _reasons.get(status):
+        return b"HTTP/1.1 %d %s\r\n" % (status, reason)
+    line = _lines.get(status)
+    if line is None:
+        line = _lines[status] = b"HTTP/1.1 %d %s\r\n" % (status, _reasons.get(status, b""))
+    return line
+
+
+def date_header() -> bytes:
+    """`date: ...` with its end, made once a second (RFC 9110, section 5.6.7)."""
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        at = time.gmtime(now)
+        _date = now, (
+            f"date: {_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year} "
+            f"{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} GMT\r\n"
+        ).encode()
+    return _date[1]
+
+
+def block(headers: Headers) -> Block:
+    """`headers`, which were checked, as bytes."""
+    key = tuple(headers)
+    found = _blocks.get(key)
+    if found is not None:
+        return found
+    parts: list[bytes] = []
+    seen = set()
+    close = False
+    for name, value in headers:
+        lower = name.lower()
+        seen.add(lower)
+        if lower in _OURS:
+            close = close or (lower == b"connection" and b"close" in value.lower())
+            continue
+        parts += (name, b": ", value, b"\r\n")
+    found = Block(b"".join(parts), b"content-length" in seen, b"date" in seen, b"server" in seen, close)
+    if len(_blocks) >= BLOCKS:
+        _blocks.clear()
+    _blocks[key] = found
+    return found
+
+
+class Wire:
+    """One response. `flags` are those of the request; `extra` is what the server adds to every head, with its ends."""
+
+    __slots__ = ("_chunked", "_date", "_extra", "_flags", "bodiless", "close", "trailers")
+
+    def __init__(self, flags: int, date: bool, extra: bytes) -> None:
+        self._flags = flags
+        self._date = date
+        self._extra = extra  # the `server` header, or nothing
+        self._chunked = False
+        self.close = not flags & KEEP_ALIVE
+        self.bodiless = False
+        self.trailers = False
+
+    def __repr__(self) -> str:
+        return f"<Wire {'chunked' if self._chunked else 'plain'}{', close' if self.close else ''}>"
+
+    def head(
+        self, status: int, headers: Headers, length: int, *, bodiless: bool, trailers: bool = False,
+        reason: bytes | None = None,
+    ) -> bytes:  # fmt: skip
+        """The head of a final response. `length`: of a body that is there whole, else -1."""
+        data, has_length, has_date, has_server, close = block(headers)
+        self.bodiless = bodiless
+        line = _lines.get(status) if reason is None else None
+        parts = [line or status_line(status, reason), data]
+        if not has_length:
+            if length >= 0 and not (bodiless and not length) and status != 204:
+                parts.append(b"content-length: %d\r\n" % length)
+            elif length < 0 and not bodiless:
+                if self._flags & HTTP10:
+                    close = True
+                else:
+                    self._chunked = True
+                    self.trailers = trailers
+                    parts.append(b"transfer-encoding: chunked\r\n")
+        if self._date and not has_date:
+            parts.append(date_header())
+        if self._extra and not has_server:
+            parts.append(self._extra)
+        if close or self.close:
+            self.close = True
+            parts.append(b"connection: close\r\n")
+        elif self._flags & HTTP10:
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def before(self, size: int) -> bytes:
+        """What goes before a piece of `size` bytes."""
+        return b"%x\r\n" % size if self._chunked else b""
+
+    def after(self) -> bytes:
+        """What goes behind a piece."""
+        return b"\r\n" if self._chunked else b""
+
+    def end(self, trailers: Headers = ()) -> bytes:  # type: ignore[assignment]
+        """The end of the body."""
+        if not self._chunked:
+            return b""
+        return b"0\r\n" + b"".join(b"%s: %s\r\n" % pair for pair in trailers) + b"\r\n"
+
+
+def informational(status: int, headers: Headers) -> bytes:
+    """A 1xx response (RFC 9110, section 15.2)."""
+    return status_line(status) + block(headers).data + b"\r\n"
+
+
+def simple(status: int, text: str, *, close: bool = True, head: bool = False, more: Headers | None = None) -> bytes:
+    """A whole answer of the server itself, in plain text."""
+    body = text.encode() + b"\n" if text else b""
+    headers: Headers = [(b"content-type", b"text/plain; charset=utf-8"), *(more or [])]
+    wire = Wire(0 if close else KEEP_ALIVE, True, b"")
+    return wire.head(status, headers, len(body), bodiless=False) + (b"" if head else body)
+
+
+def frame_size(frame: tuple[Any, ...]) -> int:
+    """The bytes of a WIRE frame that count for flow control."""
+    body = frame[5]
+    return len(frame[4]) + (len(body) if body else 0)

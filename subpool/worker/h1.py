@@ -1,0 +1,260 @@
+"""The ports of HTTP/1.1: what an app sends is checked, serialised and posted as WIRE frames.
+
+An app that answers at once costs one frame: `H1Port` holds back what is sent until the app's first step is over, and
+what it holds then is both the answer and the end of the call (`wire.DONE`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from ..channels import frames as f
+from ..channels.exchange import START, AppProtocolError, HTTPExchange, check_headers
+from ..channels.frames import Frame
+from ..errors import ClientGone
+from ..types import Headers, Message
+from ..wire import CLOSE, DONE, FIRST, LAST, Wire, informational
+from .answers import asgi_answer
+from .streams import Inbox, SyncPort
+
+if TYPE_CHECKING:
+    from .http import Request, Site
+    from .worker import Worker
+
+PIECE: Final = 256 * 1024  # bytes of a file read at once
+
+
+def wire_frame(
+    worker: Worker, call: int, status: int, flags: int, head: bytes, body: bytes, tail: bytes
+) -> tuple[Frame, Any]:
+    """A WIRE frame and its loan. A small body goes with the head, so that the front writes once."""
+    if len(body) >= f.LOAN_SIZE:
+        loan = worker.lend(body)
+        return (f.WIRE, call, status, flags, head, body if loan is None else f.LOAN, tail), loan
+    return (f.WIRE, call, status, flags, head + body + tail if body or tail else head, None, b""), None
+
+
+class H1Port(HTTPExchange):
+    """`receive` and `send` of one request. Everything that is sent becomes WIRE frames."""
+
+    __slots__ = (
+        "_begun", "_call", "_held", "_holding", "_inbox", "_request", "_streamed", "_trailers", "_wire", "_worker",
+    )  # fmt: skip
+
+    def __init__(self, worker: Worker, call: int, request: Request, site: Site, body: bytes | None) -> None:
+        super().__init__(request[1])
+        self._worker = worker
+        self._call = call
+        self._request = body  # None: it comes in pieces, or has been received
+        self._streamed = body is None
+        self._begun = False
+        self._trailers: Headers = []
+        self._wire = Wire(request[5], site.date, site.extra)
+        self._holding = True
+        self._held: tuple[Frame, Any] | None = None
+        self._inbox: Inbox | None = None
+        if body is None:
+            self._open()
+
+    def _open(self) -> Inbox:
+        """From now on what comes for the call is listened to."""
+        inbox = self._inbox
+        if inbox is None:
+            inbox = self._inbox = self._worker.calls.inbox(self._call)
+        return inbox
+
+    def release(self) -> None:
+        """The app waits for something: what it sent so far goes out."""
+        if not self._holding:
+            return
+        self._holding = False
+        self._open()
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._worker.post(*held)
+
+    def close(self) -> None:
+        if self._inbox is not None:
+            self._worker.calls.forget(self._call)
+            self._inbox.end()
+
+    def finish(self) -> None:
+        """The app has returned. Raises `AppProtocolError` if its response is not complete."""
+        if not self.done:
+            gone = self._inbox is not None and self._inbox.gone
+            if not gone:
+                missing = "without a response" if self.state is START else "before its response was complete"
+                raise AppProtocolError(f"the app returned {missing}")
+        if self._held is None:
+            self._worker.post((f.END, self._call))
+        else:
+            frame, loan = self._held
+            self._worker.post((*frame[:3], frame[3] | DONE, *frame[4:]), loan)
+
+    # the app's side
+
+    async def receive(self) -> Message:
+        if self._request is not None:
+            body, self._request = self._request, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        inbox = self._open()
+        if not inbox.events and not self._over(inbox):
+            if self._streamed:
+                self._worker.post((f.WANT, self._call))
+            while not inbox.events and not self._over(inbox):
+                inbox.waiter = self._worker.loop.create_future()
+                await inbox.waiter
+        return inbox.events.popleft() if inbox.events else {"type": "http.disconnect"}
+
+    def _over(self, inbox: Inbox) -> bool:
+        return inbox.gone or self.done
+
+    async def send(self, message: Message) -> None:
+        inbox = self._inbox
+        if inbox is not None and inbox.gone:
+            raise ClientGone("the client has left")
+        body = self.step(message)
+        kind = message["type"]
+        if kind == "http.response.body":
+            self._piece(body)
+        elif kind == "http.response.start":
+            if self.state is START:
+                self._post(0, informational(message["status"], check_headers(message.get("headers") or ())[0]))
+        elif kind == "http.response.early_hint":
+            self._post(0, informational(103, [(b"link", bytes(link)) for link in message.get("links", ())]))
+        elif kind == "http.response.trailers":
+            trailers = check_headers(message.get("headers") or ())[0]
+            self._trailers += trailers
+            if self.done:
+                self._post(LAST, b"" if self._begun else self._head(0), b"", self._wire.end(self._trailers))
+        elif kind == "http.response.pathsend":
+            await self._file(os.fspath(message["path"]))
+        inbox = self._inbox
+        if inbox is not None:
+            if self.done:
+                if inbox.waiter is not None and not inbox.waiter.done():
+                    inbox.waiter.set_result(None)
+            elif inbox.full():
+                await self._room(inbox)
+
+    async def _room(self, inbox: Inbox) -> None:
+        self.release()
+        while inbox.full():
+            if inbox.gone:
+                raise ClientGone("the client has left")
+            inbox.room = self._worker.loop.create_future()
+            await inbox.room
+
+    async def _file(self, path: str) -> None:
+        """`http.response.pathsend` (ASGI "Path Send"): the bytes of a file are the whole body."""
+        with open(path, "rb") as file:  # noqa: ASYNC230  the kernel has it, or reads ahead
+            size = os.fstat(file.fileno()).st_size
+            self._post(FIRST, self._head(size))
+            while not self._bodiless and (data := file.read(PIECE)):
+                self._post(0, b"", data)
+                assert self._inbox is not None
+                await self._room(self._inbox)
+        self._post(LAST, b"")
+
+    # onto the wire
+
+    def _head(self, length: int) -> bytes:
+        self._begun = True
+        return self._wire.head(
+            self.status, self.headers, length, bodiless=self._bodiless, trailers=self.trailers
+        )  # fmt: skip
+
+    def _piece(self, body: bytes) -> None:
+        wire = self._wire
+        flags = 0
+        head = b""
+        if not self._begun:
+            flags = FIRST
+            head = self._head(len(body) if self.done else -1)
+        tail = b""
+        if body:
+            head += wire.before(len(body))
+            tail = wire.after()
+        if self.done:
+            flags |= LAST
+            tail += wire.end()
+        self._post(flags, head, body, tail)
+
+    def _post(self, flags: int, head: bytes, body: bytes = b"", tail: bytes = b"") -> None:
+        if flags & LAST and self._wire.close:
+            flags |= CLOSE
+        frame, loan = wire_frame(self._worker, self._call, self.status, flags, head, body, tail)
+        if flags & LAST and self._holding:
+            self._held = frame, loan
+            return
+        if not flags & LAST:
+            self._open().sent += len(head) + len(body) + len(tail)
+        self._worker.post(frame, loan)
+
+
+class H1SyncPort(SyncPort):
+    """The same for a WSGI app (`runners.wsgi.Sink`)."""
+
+    def __init__(self, worker: Worker, call: int, inbox: Inbox, threaded: bool, request: Request, site: Site) -> None:
+        super().__init__(worker, call, inbox, threaded)
+        self._wire = Wire(request[5], site.date, site.extra)
+        self._head_only = request[1] == "HEAD"
+        self._first: bytes | None = None  # the head, until the first piece of the body
+        self._status = 0
+        self._headers: Headers = []
+        self._reason = b""
+
+    def hint(self, headers: list[tuple[str, str]]) -> None:
+        if self.state is START and not self._inbox.gone:
+            self._send(0, informational(103, asgi_answer("103", headers)[1]))
+
+    def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        """An answer that is there whole."""
+        self.start(status, headers)
+        head = self._begin(len(body))
+        self.state = "over"
+        self._send(FIRST | LAST | DONE, head, body)
+
+    def start(self, status: str, headers: list[tuple[str, str]]) -> None:
+        self._status, self._headers = asgi_answer(status, headers)
+        self._reason = status[4:].encode("latin-1")
+        self.state = "body"
+
+    def _begin(self, length: int) -> bytes:
+        self.state = "begun"
+        bodiless = self._head_only or self._status in (204, 304)
+        return self._wire.head(self._status, self._headers, length, bodiless=bodiless, reason=self._reason)
+
+    def write(self, data: bytes) -> None:
+        inbox = self._inbox
+        if inbox.gone:
+            raise ClientGone("the client has left")
+        flags, head = (FIRST, self._begin(-1)) if self.state == "body" else (0, b"")
+        self._send(flags, head + self._wire.before(len(data)), data, self._wire.after())
+        while inbox.full():
+            if inbox.gone:
+                raise ClientGone("the client has left")
+            self._wait()
+
+    def finish(self) -> None:
+        """The app's answer is over, and with it the call."""
+        if self.state == "begun":
+            self._send(LAST | DONE, self._wire.end())
+        elif self.state != "over":
+            self._send(FIRST | LAST | DONE, self._begin(0))
+
+    def _send(self, flags: int, head: bytes, body: bytes = b"", tail: bytes = b"") -> None:
+        if flags & LAST and self._wire.close:
+            flags |= CLOSE
+        if not flags & LAST:
+            self._inbox.sent += len(head) + len(body) + len(tail)
+        if self._threaded:
+            self._worker.loop.call_soon_threadsafe(self._post_wire, flags, head, body, tail)
+        else:
+            self._post_wire(flags, head, body, tail)
+            if not flags & LAST:
+                self._flush()
+
+    def _post_wire(self, flags: int, head: bytes, body: bytes, tail: bytes) -> None:
+        self._worker.post(*wire_frame(self._worker, self._call, self._status, flags, head, body, tail))

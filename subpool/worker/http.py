@@ -1,0 +1,166 @@
+"""A worker's side of HTTP/1.1: from the request as the front parsed it to the response as it goes onto the wire.
+
+The front sends what it has without making anything of it (`Request`); the scope or environ is built here, and here the
+response is checked and serialised (`h1`). Every call ends with a frame that says DONE, with END, or with ERROR.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..environ import complete, from_scope
+from ..wire import HTTP10
+from ..wsgi_io import ErrorStream, make_input
+from .apps import App
+from .h1 import H1Port, H1SyncPort
+from .interrupt import Step, resume
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+TEMPLATES: Final = 64
+_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
+    "http.response.early_hint": {}, "http.response.trailers": {}, "http.response.pathsend": {},
+}  # fmt: skip
+
+
+class Request(NamedTuple):
+    """A request as the front parsed it; a plain tuple on its way."""
+
+    site: bytes  # what all requests of a listener and mount have in common, marshalled: see `Site`
+    method: str
+    target: bytes  # origin form: path and query
+    headers: list[tuple[bytes, bytes]]  # names in lower case
+    client: tuple[str, int] | None
+    flags: int  # `wire.KEEP_ALIVE`, `wire.HTTP10`
+
+
+class Site(NamedTuple):
+    """`Request.site` as it is used."""
+
+    template: dict[str, Any]  # scope fields
+    extensions: dict[str, Any]
+    date: bool
+    extra: bytes
+
+
+class Sites:
+    """The sites that this worker knows; the least recently used goes out first."""
+
+    __slots__ = ("_known", "_worker")
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+        self._known: OrderedDict[bytes, Site] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Sites: {len(self._known)}>"
+
+    def get(self, blob: bytes) -> Site:
+        found = self._known.get(blob)
+        if found is None:
+            fields = marshal.loads(blob, allow_code=False)
+            template = {"type": "http", **fields["scope"]}
+            extensions = {**_EXTENSIONS, **fields["extensions"], "subpool": {"worker": self._worker}}
+            found = self._known[blob] = Site(template, extensions, fields["date"], fields["extra"])
+            if len(self._known) > TEMPLATES:
+                self._known.popitem(last=False)
+        return found
+
+
+def build_scope(site: Site, request: Request, state: dict[str, Any]) -> dict[str, Any]:
+    """The ASGI scope of `request` (ASGI HTTP 2.5), all the request's own."""
+    _, method, target, headers, client, flags = request
+    raw_path, _, query = target.partition(b"?")
+    scope = site.template.copy()
+    scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
+    scope["http_version"] = "1.0" if flags & HTTP10 else "1.1"
+    scope["method"] = method
+    scope["raw_path"] = raw_path
+    if b"%" in raw_path or not raw_path.isascii():
+        from urllib.parse import unquote_to_bytes
+
+        scope["path"] = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+    else:
+        scope["path"] = raw_path.decode()
+    scope["query_string"] = query
+    scope["headers"] = headers
+    scope["client"] = client
+    scope["state"] = state.copy()
+    extensions = scope["extensions"] = {name: dict(value) for name, value in site.extensions.items()}
+    if flags & HTTP10:
+        del extensions["http.response.early_hint"], extensions["http.response.trailers"]
+    return scope
+
+
+class HTTPCalls:
+    """Runs the requests of a server's front."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._sites = Sites(worker.id)
+
+    def __repr__(self) -> str:
+        return f"<HTTPCalls: {self._sites!r}>"
+
+    async def asgi(self, call: int, app: App, request: Request, body: bytes | None) -> None:
+        """Run an ASGI app. `body` None: it comes in pieces."""
+        worker = self._worker
+        port = None
+        try:
+            site = self._sites.get(request[0])
+            port = H1Port(worker, call, request, site, body)
+            coro: Any = app.app(build_scope(site, request, app.scopes.state), port.receive, port.send)
+            try:
+                yielded = coro.send(None)
+            except StopIteration:
+                pass
+            else:
+                port.release()
+                await resume(coro, yielded, worker.step, call)
+            port.finish()
+        except BaseException as error:
+            worker.calls.failed(call, error)
+        else:
+            worker.calls.ended(call)
+        finally:
+            if port is not None:
+                port.close()
+
+    def wsgi(self, call: int, app: App, request: Request, body: bytes | None) -> None:
+        """Run a WSGI app, here or on a thread."""
+        from subpool.runners.wsgi import check_headers, serve_wsgi
+
+        worker = self._worker
+        threads = worker.calls.wsgi
+        try:
+            site = self._sites.get(request[0])
+            port = H1SyncPort(worker, call, worker.calls.inbox(call), threads.threaded, request, site)
+            scope = build_scope(site, request, app.scopes.state)
+            early_hints = None
+            if "http.response.early_hint" in scope["extensions"]:
+                early_hints = lambda headers: port.hint(check_headers(headers)[0])  # noqa: E731
+            errors = ErrorStream({"request": call})
+            stream = make_input(b"", port.pull) if body is None else make_input(body, None)
+            environ = complete(
+                from_scope(scope), stream=stream, errors=errors, early_hints=early_hints,
+                multithread=worker.shared or threads.threaded, multiprocess=not worker.shared, worker=worker.id,
+            )  # fmt: skip
+        except Exception as error:
+            worker.calls.forget(call)
+            worker.calls.failed(call, error)
+            return
+
+        def run(step: Step) -> None:
+            port.step = step
+            step.current = call
+            try:
+                serve_wsgi(app.app, environ, port)
+                port.finish()
+            finally:
+                errors.flush()
+                step.leave()
+
+        threads.execute(call, run)
