@@ -97,6 +97,7 @@ def serve_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: Sink) -> No
     if type(result) is list and len(result) == 1 and not response.sent and not response.bodiless:
         body = result[0]
         if type(body) is bytes and response.status is not None and response.left in (None, len(body)):
+            response.sent = response.ended = True
             sink.whole(response.status, response.headers, body)
             return
     response.drain(result)

@@ -39,7 +39,7 @@ class Engine:
         self.not_isolatable = 0
         self.lent = 0
         self.ids = itertools.count(1)
-        self.clock = Clock(loop, self._on_stall, self._on_clock, self._on_late)
+        self.clock = Clock(loop, self._on_stall, self._on_clock, self.expire)
         self._dirty: list[Link] = []
         self.crew = Crew(self)
 
@@ -131,11 +131,13 @@ class Engine:
             self.assign()
         return True
 
-    def _on_late(self, call: Call) -> None:
+    def expire(self, call: Call) -> None:
+        """The call's time is up."""
         started = self._may_have_begun(call)
         self.give_up(call)
         where = "the app did not answer" if started else "it waited for a worker"
-        call.fail(PoolTimeout(f"no answer within {call.timeout:g} s: {where}", started))
+        seconds = self.loop.time() - call.accepted if call.timeout is None else call.timeout
+        call.fail(PoolTimeout(f"no answer within {seconds:.3g} s: {where}", started))
 
     def _on_clock(self, now: float) -> bool:
         busy = bool(self.router.pending)

@@ -79,6 +79,11 @@ class Pool:
         return engine
 
     @property
+    def engine(self) -> Engine:
+        """The engine of an open pool, for what is built upon it (the server)."""
+        return self._open()
+
+    @property
     def isolation(self) -> str:
         """The isolation kind that was chosen."""
         return self._open().crew.kind

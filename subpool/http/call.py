@@ -1,0 +1,100 @@
+"""One HTTP/1.1 request of the server: as it is parsed, waits for a worker, and is answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..call import PENDING, Call
+from ..channels import frames as f
+from ..channels.frames import Frame
+
+if TYPE_CHECKING:
+    from ..member import Member
+    from .front import Mount
+    from .h1 import H1
+
+
+class HTTPCall(Call):
+    """Made when the first byte of a request has come. Defaults live on the class: an instance stores what differs."""
+
+    url = b""
+    method = ""
+    length: int | None = None  # as declared
+    chunked = False
+    hosts = 0
+    expect = False  # the client waits for 100 Continue
+    forwarded = False  # there are headers of a proxy
+    flags = 0  # `wire.KEEP_ALIVE`, `wire.HTTP10`
+    headers_complete = False
+    complete = False  # the whole request is here
+    streamed = False  # its body goes to the app in pieces
+    dispatched = False
+    size = 0  # of the body so far
+    held = 0  # bytes of the body that the app has not asked for
+    wants = False  # the app waits for a piece
+    begun = False  # the response has
+    status = 0
+    sent = 0  # bytes of the response
+    unacknowledged = 0
+    started_at = 0.0
+    mount: Mount | None = None
+
+    def __init__(self, number: int, connection: H1) -> None:
+        self.id = number
+        self.connection: H1 | None = connection
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.parts: list[bytes] = []
+        self.timeout = None
+        self.affinity = None
+        self.body = None
+        self.state = PENDING
+        self.member = None
+        self.accepted = self.deadline = 0.0
+
+    def __repr__(self) -> str:
+        return f"<HTTPCall {self.id} {self.method} {self.url!r:.60}{' begun' if self.begun else ''}>"
+
+    # from the worker
+
+    def wire(self, member: Member, frame: Frame, body: Any) -> None:
+        if self.connection is not None:
+            self.connection.on_wire(self, member, frame, body)
+        elif isinstance(body, memoryview):
+            member.give_back(body)
+
+    def wanted(self) -> Any:
+        if self.connection is not None:
+            self.wants = True
+            self.connection.on_wanted(self)
+
+    def finish(self, frame: Frame) -> None:
+        if self.connection is not None:
+            self.connection.on_end(self)
+
+    def fail(self, error: BaseException) -> None:
+        if self.connection is not None:
+            self.connection.on_error(self, error)
+
+    # to the worker
+
+    def feed(self) -> None:
+        """Give the app what it asked for, if it is here."""
+        if not self.wants or not (self.parts or self.complete) or self.mount is None:
+            return
+        self.wants = False
+        data = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        self.parts = []
+        self.held = 0
+        message = {"type": "http.request", "more_body": not self.complete}
+        self.mount.engine.send_event(self, message, data)
+
+    def leave(self) -> None:
+        """The client has gone: the app hears of it, and may end as it likes. It is not run if it has not begun."""
+        self.connection = None
+        engine = self.mount.engine if self.mount is not None else None
+        if engine is None or not self.dispatched:
+            return
+        if self.member is None:
+            engine.give_up(self)
+        else:
+            self.member.link.flow((f.GONE, self.id))

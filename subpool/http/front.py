@@ -1,0 +1,165 @@
+"""What every connection of a server knows: where requests go, what the limits are, what time it is.
+
+Time is one coarse tick for all connections: each has one `deadline`, and `expired()` says what that means at the
+moment. So a request costs no timer object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import marshal
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ..engine import Engine
+from .proxy import Trusted
+
+if TYPE_CHECKING:
+    from .access import AccessLog
+    from .config import ServerConfig
+
+log = logging.getLogger("subpool")
+
+TICK: Final = 0.1  # seconds: how coarse the clocks of connections are
+NEVER: Final = float("inf")
+
+Address = tuple[str, int | None]
+
+
+class Connection(Protocol):
+    """What the front asks of a connection, whichever its protocol."""
+
+    deadline: float
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+
+    def idle(self) -> bool:
+        """Whether it waits for its client to begin a request."""
+
+    def drain(self) -> None:
+        """The server ends: take no further request, close when what is under way is over."""
+
+    def abort(self) -> None:
+        """End now."""
+
+
+class Mount:
+    """One app under its prefix: `engine` runs it, `app` is its name there (None: the engine's own)."""
+
+    def __init__(
+        self, prefix: str, engine: Engine, app: str | None, timeout: float | None, max_body: int | None
+    ) -> None:
+        self.prefix = prefix
+        self.engine = engine
+        self.app = app
+        self.timeout = timeout if timeout is not None else NEVER
+        self.max_body = max_body if max_body is not None else NEVER
+
+    def __repr__(self) -> str:
+        return f"<Mount {self.prefix or '/'} {self.app or self.engine.options.app}>"
+
+
+class Listener:
+    """One bound address. `server` is what scopes say of it."""
+
+    def __init__(self, name: str, scheme: str, server: Address | None, tls: dict[str, Any] | None = None) -> None:
+        self.name = name
+        self.scheme = scheme
+        self.server = server
+        self.tls = tls  # what the extension "tls" says of every connection
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.name}>"
+
+
+class Front:
+    """Shared by all connections. `mounts` is ordered: the longest prefix first."""
+
+    def __init__(self, config: ServerConfig, loop: asyncio.AbstractEventLoop, access: AccessLog | None = None) -> None:
+        self.config = config
+        self.loop = loop
+        self.access = access
+        self.mounts: list[Mount] = []
+        self.only: Mount | None = None  # the one mount at the root, if there is no other
+        self.connections: set[Connection] = set()
+        self.ids = itertools.count(1)
+        self.now = loop.time()  # of the last tick
+        self.draining = False
+        self.trusted = Trusted(config.forwarded_allow_ips) if config.proxy_headers else None
+        self.requests = 0
+        self._sites: dict[tuple[Any, ...], bytes] = {}
+        self._extra = b"server: %s\r\n" % config.server_header.encode() if config.server_header else b""
+        self._ticking: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Front: {len(self.connections)} connections>"
+
+    # where requests go
+
+    def set_mounts(self, mounts: list[Mount]) -> None:
+        self.mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
+        self.only = mounts[0] if len(mounts) == 1 and not mounts[0].prefix else None
+
+    def route(self, path: str) -> Mount | None:
+        """The mount for a percent-decoded path: the longest prefix that ends at a "/"."""
+        for mount in self.mounts:
+            prefix = mount.prefix
+            if not prefix or path == prefix or path.startswith(prefix + "/"):
+                return mount
+        return None
+
+    def site(self, listener: Listener, mount: Mount, scheme: str, server: Address | None) -> bytes:
+        """What requests to `mount` through `listener` have in common, as workers want it: see `worker.http.Site`."""
+        key = (listener, mount, scheme, server)
+        found = self._sites.get(key)
+        if found is None:
+            fields = {
+                "scope": {
+                    "scheme": scheme,
+                    "server": server,
+                    "root_path": self.config.root_path + mount.prefix,
+                },
+                "extensions": {} if listener.tls is None else {"tls": listener.tls},
+                "date": self.config.date_header,
+                "extra": self._extra,
+            }
+            found = marshal.dumps(fields)
+            if len(self._sites) < 256:
+                self._sites[key] = found
+        return found
+
+    # connections
+
+    def opened(self, connection: Connection) -> bool:
+        """A new connection. False if there is no room, though an idle one was closed where there is one."""
+        if len(self.connections) >= self.config.max_connections:
+            waiting = [other for other in self.connections if other.idle()]
+            if not waiting:
+                return False
+            min(waiting, key=lambda other: other.deadline).abort()
+        self.connections.add(connection)
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+
+    # time
+
+    def start(self) -> None:
+        self._tick()
+
+    def stop(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def _tick(self) -> None:
+        self.now = now = self.loop.time()
+        for connection in [one for one in self.connections if one.deadline < now]:
+            try:
+                connection.expired()
+            except Exception:
+                log.exception("a connection could not be ended: %r", connection)
+                connection.abort()
+        self._ticking = self.loop.call_later(TICK, self._tick)

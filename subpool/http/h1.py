@@ -1,0 +1,639 @@
+"""HTTP/1.1 (RFC 9112) over one connection: bytes in, parsed requests to the workers, their bytes out.
+
+httptools parses, strictly. What it lets pass and we do not: other codings than `chunked` (501), no or several `Host`,
+other versions, what is too large. After a refusal the connection closes: nothing behind it is believed.
+
+Requests of one connection are answered in order, one at a time. What a client sends ahead (pipelining) is parsed only
+as far as it came in the same read; then the socket is not read until the answers are out.
+
+The deadline says at each moment what the connection waits for: a head, a body, the start of a response, room in the
+client's window, or the next request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from ..channels import frames as f
+from ..errors import PoolOverloaded, PoolTimeout, SubpoolError, WorkerLost
+from ..wire import CLOSE, FIRST, HTTP10, KEEP_ALIVE, LAST, simple
+from .call import HTTPCall
+from .front import NEVER, Front, Listener
+from .proxy import HEADERS as FORWARDED
+
+if TYPE_CHECKING:
+    from ..channels.frames import Frame
+    from ..member import Member
+
+log = logging.getLogger("subpool")
+errors = logging.getLogger("subpool.error")
+
+WHOLE: Final = 16 * 1024  # bytes: smaller bodies are awaited and sent to the worker with the head
+HELD: Final = 64 * 1024  # bytes of a body that are kept for an app that does not read
+ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
+LINGER: Final = 2.0  # seconds that a client has to read our last words
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SPECIAL: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", *FORWARDED})
+
+
+class H1(asyncio.Protocol):
+    """One connection."""
+
+    __slots__ = (
+        "_calls",
+        "_config",
+        "_current",
+        "_head",
+        "_lent",
+        "_lingering",
+        "_parser",
+        "_parsing",
+        "_paused",
+        "_pending",
+        "_reading",
+        "_refusal",
+        "_transport",
+        "_upgrading",
+        "_written",
+        "client",
+        "deadline",
+        "front",
+        "listener",
+    )  # fmt: skip
+
+    def __init__(self, front: Front, listener: Listener) -> None:
+        self.front = front
+        self.listener = listener
+        self.client: tuple[str, int] | None = None
+        self.deadline = NEVER
+        self._config = front.config
+        self._transport: Any = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._current: HTTPCall | None = None  # the request that is being answered
+        self._parsing: HTTPCall | None = None  # the request that is being read
+        self._calls: deque[HTTPCall] = deque()  # whole or not, behind the current one
+        self._head = 0  # bytes of the head that is being read
+        self._refusal: tuple[int, str] | None = None
+        self._lingering = False
+        self._paused = False  # the client reads slowly
+        self._reading = True
+        self._pending = b""  # bytes that were read and not parsed
+        self._lent: list[tuple[Member, memoryview]] = []  # loans that the transport still writes
+        self._upgrading = False
+        self._written = 0
+
+    def __repr__(self) -> str:
+        state = "lingering" if self._lingering else "busy" if self._current else "idle"
+        return f"<H1 {self.client} {state}>"
+
+    # asyncio
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        if not self.front.opened(self):
+            transport.write(simple(503, "too many connections", more=[(b"retry-after", b"1")]))
+            transport.close()
+            return
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple) and len(peer) >= 2:
+            self.client = peer[0], peer[1]
+        transport.set_write_buffer_limits(high=0)
+        self.deadline = self.front.now + self._config.head_timeout
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.front.closed(self)
+        self.deadline = NEVER
+        calls = [self._current, *self._calls] if self._current is not None else list(self._calls)
+        self._current = self._parsing = None
+        self._calls.clear()
+        for call in calls:
+            if call is not None:
+                call.leave()
+        self._release()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; a request that is whole is still answered."""
+        current = self._current
+        return current is not None and current.complete
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._written = self._transport.get_write_buffer_size()
+        if self._current is not None and self._current.begun:
+            self.deadline = self.front.now + self._config.write_timeout
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._release()
+        call = self._current
+        if call is not None:
+            if call.begun:
+                self.deadline = NEVER
+            self._acknowledge(call, 1)
+
+    def _release(self) -> None:
+        """Give back the loans that are written."""
+        lent, self._lent = self._lent, []
+        for member, loan in lent:
+            try:
+                member.give_back(loan)
+            except BufferError:  # the transport still holds it; its last reference goes with the transport
+                member.link.credit(1)
+
+    # reading
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self._pending or (self._current is not None and self._current.complete):
+            self._hold(data)
+            return
+        if self._parsing is None:
+            if data.startswith(b"PRI") and PREFACE.startswith(data[: len(PREFACE)]) and self._to_h2(data):
+                return
+            self.deadline = self.front.now + self._config.head_timeout
+        self._parse(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Bytes behind a request that is not answered yet: kept, and no more are read."""
+        self._pending += data
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _parse(self, data: bytes) -> None:
+        if self._parsing is None or not self._parsing.headers_complete:
+            self._head += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            self._refuse(*(self._refusal or _status_of(error)))
+        else:
+            if self._refusal is not None:
+                self._refuse(*self._refusal)
+            elif self._parsing is not None and not self._parsing.headers_complete and self._too_long():
+                self._refuse(431, "the head of the request is too large")
+        if self._current is None:
+            self._next()
+
+    def _too_long(self) -> bool:
+        return self._head > self._config.max_headers_size + self._config.max_request_line
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer for the request that is being read, behind those before it, and close."""
+        call = self._parsing or HTTPCall(0, self)
+        self._parsing = None
+        self._refusal = (status, text)
+        if call is self._current:  # its head was good, its body is not
+            if call.dispatched:
+                call.leave()
+                call.connection = None
+            self._answer(call, status, text)
+        elif call in self._calls:
+            self._calls.remove(call)
+            self._calls.append(call)
+        else:
+            self._calls.append(call)
+        call.complete = True
+        call.status = status
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        call = HTTPCall(next(self.front.ids), self)
+        self._parsing = call
+        self._calls.append(call)
+
+    def on_url(self, url: bytes) -> None:
+        call = self._parsing
+        if call is not None:
+            call.url = call.url + url if call.url else url
+            if len(call.url) > self._config.max_request_line:
+                self._refusal = self._refusal or (414, "the target of the request is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        call = self._parsing
+        if call is None or call.headers_complete:  # trailers of a body: dropped (RFC 9110, section 6.5.1)
+            return
+        name = name.lower()
+        if value[-1:] in (b" ", b"\t"):
+            value = value.rstrip(b" \t")
+        call.headers.append((name, value))
+        if name in _SPECIAL:
+            if name == b"host":
+                call.hosts += 1
+            elif name == b"content-length":
+                call.length = int(value)
+            elif name == b"transfer-encoding":
+                call.chunked = True
+                if value.lower() != b"chunked":
+                    self._refusal = self._refusal or (501, "only the transfer coding 'chunked' is known")
+            elif name == b"expect":
+                call.expect = value.lower() == b"100-continue"
+            else:
+                call.forwarded = True
+        if len(name) + len(value) > self._config.max_header:
+            self._refusal = self._refusal or (431, f"the header {name[:60].decode('latin-1')!r} is too large")
+
+    def on_headers_complete(self) -> None:
+        call = self._parsing
+        if call is None:
+            return
+        call.headers_complete = True
+        parser, config = self._parser, self._config
+        call.method = parser.get_method().decode()
+        version = parser.get_http_version()
+        if version == "1.1":
+            if call.hosts != 1:
+                self._refusal = self._refusal or (400, "a request of HTTP/1.1 has one Host")
+        elif version == "1.0":
+            call.flags = HTTP10
+            call.expect = False
+            if call.hosts > 1 or call.chunked:
+                self._refusal = self._refusal or (400, "not a request of HTTP/1.0")
+        else:
+            self._refusal = self._refusal or (505, "HTTP/1.1 is spoken here")
+        if parser.should_keep_alive() and not self.front.draining:
+            call.flags |= KEEP_ALIVE
+        if len(call.headers) > config.max_headers or self._head_of(call) > config.max_headers_size:
+            self._refusal = self._refusal or (431, "the head of the request is too large")
+        if call.method == "CONNECT":
+            self._refusal = self._refusal or (405, "there is no tunnel here")
+        self._head = 0
+        if self._refusal is None and (call.chunked or call.length):
+            call.streamed = call.chunked or call.expect or (call.length or 0) > WHOLE
+            if self._current is None and call is self._calls[0]:
+                self._next()
+
+    def _head_of(self, call: HTTPCall) -> int:
+        return self._head if self._head <= self._config.max_headers_size else sum(
+            len(name) + len(value) + 4 for name, value in call.headers
+        )  # fmt: skip
+
+    def on_body(self, body: bytes) -> None:
+        call = self._parsing
+        if call is None or self._refusal is not None:
+            return
+        call.size += len(body)
+        if call.mount is not None and call.size > call.mount.max_body:
+            self._refusal = (413, "the body of the request is too large")
+            return
+        call.parts.append(body)
+        call.held += len(body)
+        if call.dispatched:
+            call.feed()
+            if call.held:
+                self._wait_for_reader(call)
+            else:
+                self.deadline = self.front.now + self._config.body_timeout
+        elif call is self._current:
+            self.deadline = self.front.now + self._config.body_timeout
+
+    def _wait_for_reader(self, call: HTTPCall) -> None:
+        """The app has not asked for what came: that is its time, not the client's."""
+        self.deadline = self.front.now + call.mount.timeout if call.mount is not None and not call.begun else NEVER
+        if call.held > HELD and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        call = self._parsing
+        if call is None or self._refusal is not None:
+            return
+        self._parsing = None
+        call.complete = True
+        if call.dispatched:
+            call.feed()
+            self._await_response(call)
+        elif call is self._current:
+            self._dispatch(call)
+
+    # to the workers
+
+    def _next(self) -> None:
+        """Take the next request that came, if its head is here."""
+        while self._current is None and self._calls and not self._lingering:
+            call = self._calls[0]
+            if call.status:  # refused
+                self._calls.popleft()
+                self._answer(call, *(self._refusal or (call.status, "")))
+            elif not call.headers_complete:
+                return
+            else:
+                self._calls.popleft()
+                self._current = call
+                if self._route(call):
+                    if call.complete or call.streamed:
+                        self._dispatch(call)
+                    else:
+                        self.deadline = self.front.now + self._config.body_timeout
+
+    def _route(self, call: HTTPCall) -> bool:
+        """Find the mount. False if the request was answered here."""
+        front = self.front
+        target = call.url
+        if not target.startswith(b"/") and target != b"*":  # absolute form (RFC 9112, section 3.2.2)
+            _, _, rest = target.partition(b"://")
+            _, slash, path = rest.partition(b"/")
+            target = call.url = slash + path if slash else b"/"
+        if b"#" in target:
+            target = call.url = target.partition(b"#")[0]
+        mount = front.only
+        if mount is None:
+            raw = target.partition(b"?")[0]
+            path_text = (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8", "replace")
+            mount = front.route(path_text)
+            if mount is None:
+                self._answer(call, 404, "no app is mounted here", close=not call.complete)
+                return False
+        call.mount = mount
+        if (call.length or call.size) > mount.max_body:
+            self._answer(call, 413, "the body of the request is too large")
+            return False
+        return True
+
+    def _dispatch(self, call: HTTPCall) -> None:
+        front, mount = self.front, call.mount
+        assert mount is not None
+        listener = self.listener
+        client, scheme = self.client, listener.scheme
+        if call.forwarded and front.trusted is not None and front.trusted.peer(client):
+            said = front.trusted.said(call.headers)
+            client = said.client or client
+            scheme = said.scheme or scheme
+            if said.host is not None:
+                call.headers = [(b"host", said.host) if pair[0] == b"host" else pair for pair in call.headers]
+        site = front.site(listener, mount, scheme, listener.server)
+        if call.streamed:
+            body = None
+        else:
+            parts = call.parts
+            body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
+        request = (site, call.method, call.url, call.headers, client, call.flags)
+        call.frame = (f.CALL_HTTP, call.id, mount.app, None, request, body)
+        call.dispatched = True
+        front.requests += 1
+        call.started_at = front.now if front.access is None else front.loop.time()
+        try:
+            mount.engine.submit(call)
+        except PoolOverloaded:
+            self._answer(call, 503, "too many requests wait", more=[(b"retry-after", b"1")], close=call.streamed)
+        except SubpoolError as error:
+            log.error("%s %s: %s", call.method, call.url.decode("latin-1"), error)
+            self._answer(call, 503, "not available")
+        else:
+            self._await_response(call)
+
+    def _await_response(self, call: HTTPCall) -> None:
+        if call is self._current and not call.begun and call.mount is not None:
+            if call.complete or not call.streamed:
+                self.deadline = self.front.now + call.mount.timeout
+            else:
+                self.deadline = self.front.now + self._config.body_timeout
+
+    # from the workers
+
+    def on_wire(self, call: HTTPCall, member: Member, frame: Frame, body: Any) -> None:
+        """Bytes for the client."""
+        flags = frame[3]
+        transport = self._transport
+        head, tail = frame[4], frame[6]
+        size = len(head)
+        if flags & FIRST:
+            call.begun = True
+            call.status = frame[2]
+            self.deadline = NEVER
+        if body is None:
+            transport.write(head)
+        else:
+            size += len(body) + len(tail)
+            if head:
+                transport.write(head)
+            transport.write(body)
+            if isinstance(body, memoryview):
+                if self._paused or transport.get_write_buffer_size():
+                    self._lent.append((member, body))
+                else:
+                    member.give_back(body)
+            if tail:
+                transport.write(tail)
+        call.sent += size
+        if flags & LAST:
+            self._done(call, bool(flags & CLOSE))
+        else:
+            call.unacknowledged += size
+            if not self._paused:
+                self._acknowledge(call, ACK)
+
+    def _acknowledge(self, call: HTTPCall, least: int) -> None:
+        if call.unacknowledged >= least and call.member is not None:
+            call.member.link.flow((f.ACK, call.id, call.unacknowledged))
+            call.unacknowledged = 0
+
+    def on_wanted(self, call: HTTPCall) -> None:
+        """The app asks for its body."""
+        if call is not self._current:
+            return
+        if call.expect and not call.begun and not call.complete:
+            call.expect = False
+            self._transport.write(CONTINUE)
+        call.feed()
+        if not call.complete:
+            if call.wants:
+                self.deadline = self.front.now + self._config.body_timeout
+            self._read_on()
+
+    def on_end(self, call: HTTPCall) -> None:
+        """The app has returned."""
+        if call is self._current:  # without the end of its response: its connection has gone meanwhile
+            self._abort(call)
+
+    def on_error(self, call: HTTPCall, error: BaseException) -> None:
+        """The request failed. After the start there is no way but to break off."""
+        if isinstance(error, PoolTimeout):
+            status, text = 504, "the app did not answer in time"
+        elif isinstance(error, WorkerLost):
+            status, text = 502, "the worker ended"
+        else:
+            status, text = 500, "Internal Server Error"
+        said = getattr(error, "remote_traceback", "") or str(error)
+        errors.error("request %d, %s %s: %s", call.id, call.method, call.url.decode("latin-1"), said)
+        if call is not self._current:
+            return
+        if call.begun:
+            self._abort(call)
+        else:
+            self._answer(call, status, text, close=not call.complete)
+
+    # the end of a request
+
+    def _answer(
+        self,
+        call: HTTPCall,
+        status: int,
+        text: str,
+        *,
+        close: bool = True,
+        more: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        """A response of our own."""
+        close = close or not call.flags & KEEP_ALIVE
+        data = simple(status, text, close=close, head=call.method == "HEAD", more=more)
+        call.status = status
+        call.begun = True
+        call.sent += len(data)
+        self._transport.write(data)
+        self._current = call
+        self._done(call, close)
+
+    def _done(self, call: HTTPCall, close: bool) -> None:
+        """The response is out. The call itself may go on in the worker."""
+        front = self.front
+        if front.access is not None:
+            front.access.log(self, call)
+        self._current = None
+        call.connection = None
+        if not call.complete:  # nobody reads the rest of the request
+            if call.dispatched and call.wants:
+                call.leave()
+            close = True
+        if close or front.draining:
+            self._close()
+            return
+        if self._parsing is call:
+            self._parsing = None
+        self.deadline = front.now + self._config.keepalive_timeout
+        self._next()
+        if self._current is None or not self._current.complete:
+            pending, self._pending = self._pending, b""
+            if pending:
+                self.data_received(pending)
+            if not self._pending:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._reading and not self._pending:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _close(self) -> None:
+        """Close when all is written. What still comes is read and dropped, lest our words be lost with a reset."""
+        transport = self._transport
+        self._lingering = True
+        self._pending = b""
+        self._calls.clear()
+        if self._parsing is None and not self._refusal:
+            transport.close()
+            return
+        self.deadline = self.front.now + LINGER
+        self._read_on()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _abort(self, call: HTTPCall) -> None:
+        if self.front.access is not None:
+            self.front.access.log(self, call)
+        self._current = None
+        call.leave()
+        self._transport.abort()
+
+    # the front
+
+    def idle(self) -> bool:
+        return self._current is None
+
+    def drain(self) -> None:
+        call = self._current
+        if call is None and (self._parsing is None or self._lingering):
+            self._transport.close()
+        elif call is not None:
+            call.flags &= ~KEEP_ALIVE
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def expired(self) -> None:
+        call = self._current
+        config = self._config
+        if self._lingering or (call is None and self._parsing is None):
+            self._transport.abort() if self._lingering else self._transport.close()
+        elif call is None:
+            self._refusal = (408, "the head of the request did not come in time")
+            self._answer(self._parsing or HTTPCall(0, self), *self._refusal)
+        elif call.begun:
+            left = self._transport.get_write_buffer_size()
+            if self._paused and left < self._written:
+                self._written = left
+                self.deadline = self.front.now + config.write_timeout
+            else:
+                self._abort(call)
+        elif not call.complete and (call.wants or not call.dispatched):
+            if call.dispatched:
+                call.leave()
+            self._answer(call, 408, "the body of the request did not come in time")
+        else:
+            assert call.mount is not None
+            call.mount.engine.expire(call)
+
+    # other protocols
+
+    def _upgrade(self, rest: bytes) -> None:
+        """A request with `Upgrade`: WebSocket (RFC 6455), or one that we do not know and ignore."""
+        calls = list(self._calls)
+        call = calls[-1] if calls else None
+        if call is None or self._refusal is not None:
+            self._refuse(*(self._refusal or (400, "bad request")))
+            self._next()
+            return
+        if self._current is None and len(calls) == 1 and _is_websocket(call):
+            from .websocket import WebSocket
+
+            self.front.closed(self)
+            self._calls.clear()
+            other = WebSocket(self.front, self.listener, self.client, call)
+            self._transport.set_protocol(other)
+            other.connection_made(self._transport)
+            if rest:
+                other.data_received(rest)
+            return
+        self._parser = httptools.HttpRequestParser(self)
+        call.flags &= ~KEEP_ALIVE
+        self._next()
+
+    def _to_h2(self, data: bytes) -> bool:
+        """A client that begins with the preface of HTTP/2 (RFC 9113, section 3.3)."""
+        if "h2" not in self._config.http_version or self._head:
+            return False
+        from .h2 import H2
+
+        self.front.closed(self)
+        other = H2(self.front, self.listener)
+        self._transport.set_protocol(other)
+        other.connection_made(self._transport)
+        other.data_received(data)
+        return True
+
+
+def _is_websocket(call: HTTPCall) -> bool:
+    headers = dict(call.headers)
+    return call.method == "GET" and headers.get(b"upgrade", b"").lower() == b"websocket" and not call.flags & HTTP10
+
+
+def _status_of(error: Exception) -> tuple[int, str]:
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        return 400, "the method is not known"
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        return 400, "the target is not valid"
+    return 400, f"not a request of HTTP/1.1: {error}"

@@ -1,0 +1,246 @@
+"""The server: bound sockets, a pool for each kind of mount, connections; from its start to its last response.
+
+Mounts that agree in everything that makes a pool (isolation, environment, workers, ...) share one. A pool is opened
+before its address listens: who can connect is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SubpoolError
+from ..pool import Pool
+from .access import AccessLog
+from .front import Front, Listener, Mount
+from .h1 import H1
+
+if TYPE_CHECKING:
+    from .config import ServerConfig
+
+log = logging.getLogger("subpool")
+
+_POOL = (
+    "workers", "isolation", "interface", "pythonpath", "venv", "preload_app", "preload", "lifespan", "threads",
+    "window", "max_pending", "max_concurrency", "start_timeout", "close_timeout", "grace",
+)  # fmt: skip
+_KINDS = {"subinterpreter": "sub-interpreter", "thread": "thread", "process": "process"}
+
+
+class Server:
+    """`await server.serve()`, or `start` and `stop` to embed it. Not to be started twice."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.addresses: list[str] = []
+        self.pools: list[Pool] = []
+        self.front: Front | None = None
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+        self._unix: list[tuple[str, int]] = []
+        self._stopping: asyncio.Event = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Server {', '.join(self.addresses) or 'not started'}>"
+
+    # starting
+
+    async def start(self) -> None:
+        """Bind, start the pools, listen. Raises `SubpoolError` or `OSError`; then nothing is left behind."""
+        loop = asyncio.get_running_loop()
+        config = self.config
+        access = AccessLog(config.access_log) if config.access_log != "off" else None
+        front = self.front = Front(config, loop, access)
+        try:
+            bound = [self._bind(name) for name in config.bind]
+            front.set_mounts(await self._open_pools())
+            context = None
+            if config.certfile is not None:
+                from . import tls
+
+                context = tls.context(config)
+            for sock, name in bound:
+                await self._listen(loop, sock, name, context)
+        except BaseException:
+            await self.stop(0.0)
+            raise
+        front.start()
+        for address in self.addresses:
+            log.info("listening on %s", address)
+        for pool in self.pools:
+            log.info("%s", describe(pool, config))
+
+    async def _open_pools(self) -> list[Mount]:
+        config = self.config
+        groups: dict[tuple[Any, ...], tuple[Pool, str]] = {}
+        mounts: list[Mount] = []
+        specs: list[tuple[str, Any, str]] = [("", config, config.app)] if config.app else []
+        specs += [("" if mount.prefix == "/" else mount.prefix, mount, mount.app) for mount in config.mounts]
+        for prefix, spec, app in specs:
+            options = {}
+            for name in _POOL:
+                own = getattr(spec, name, None)
+                options[name] = own if own is not None else getattr(config, name)
+            key = tuple(sorted((name, repr(value)) for name, value in options.items()))
+            timeout = getattr(spec, "timeout", None)
+            max_body = getattr(spec, "max_body", None)
+            if key in groups:
+                pool, own_app = groups[key]
+            else:
+                pool, own_app = Pool(app, **{**options, "timeout": config.timeout}), app
+                await pool.__aenter__()
+                groups[key] = pool, own_app
+                self.pools.append(pool)
+            mounts.append(
+                Mount(
+                    prefix,
+                    pool.engine,
+                    None if app == own_app else app,
+                    timeout if timeout is not None else config.timeout,
+                    max_body if max_body is not None else config.max_body,
+                )
+            )
+        return mounts
+
+    def _bind(self, name: str) -> tuple[socket.socket, str]:
+        if name.startswith("unix:"):
+            sock = self._bind_unix(name[5:])
+        elif name.startswith("fd://"):
+            sock = socket.socket(fileno=os.dup(int(name[5:])))
+        else:
+            host, _, port = name.rpartition(":")
+            host = host.strip("[]")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            if host and family == socket.AF_INET:
+                family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((host, int(port)))
+            except OSError as error:
+                sock.close()
+                raise OSError(error.errno, f"cannot listen on {name}: {error.strerror}") from None
+        self._sockets.append(sock)
+        sock.setblocking(False)
+        return sock, name
+
+    def _bind_unix(self, path: str) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    probe.connect(path)
+                raise OSError(98, f"cannot listen on unix:{path}: another server does")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            sock.bind(path)
+            os.chmod(path, int(self.config.unix_mode, 8))
+        except OSError as error:
+            sock.close()
+            message = str(error) if "cannot listen" in str(error) else f"cannot listen on unix:{path}: {error.strerror}"
+            raise OSError(error.errno, message) from None
+        self._unix.append((path, os.stat(path).st_ino))
+        return sock
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
+        front = self.front
+        assert front is not None
+        scheme = "https" if context is not None else "http"
+        if sock.family == socket.AF_UNIX:
+            path = sock.getsockname()
+            listener = Listener(name, scheme, (path, None))
+            address = f"unix:{path}"
+        else:
+            host, port = sock.getsockname()[:2]
+            listener = Listener(name, scheme, (host, port))
+            address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        factory: Callable[[], asyncio.Protocol]
+        if context is None:
+            factory = lambda: H1(front, listener)  # noqa: E731
+        else:
+            from . import tls
+
+            factory = tls.negotiated(front, listener)
+        backlog = self.config.backlog
+        if sock.family == socket.AF_UNIX:
+            server = await loop.create_unix_server(factory, sock=sock, backlog=backlog, ssl=context)
+        else:
+            server = await loop.create_server(factory, sock=sock, backlog=backlog, ssl=context)
+        self._servers.append(server)
+        self.addresses.append(address)
+
+    # serving
+
+    async def serve(self) -> None:
+        """Start, serve until `request_stop` or SIGTERM or SIGINT, drain, end. A second signal ends at once."""
+        loop = asyncio.get_running_loop()
+        caught: list[int] = []
+
+        def on_signal(number: int) -> None:
+            if caught:
+                log.warning("%s again: ending at once", signal.Signals(number).name)
+                sys.stderr.flush()
+                os._exit(128 + number)
+            caught.append(number)
+            log.info("%s: draining", signal.Signals(number).name)
+            self._stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+        try:
+            await self.start()
+            await self._stopping.wait()
+            await self.stop(self.config.graceful_timeout)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def request_stop(self) -> None:
+        """Make `serve` drain and return."""
+        self._stopping.set()
+
+    async def stop(self, drain: float) -> None:
+        """Listen no more; what is under way has `drain` seconds; then everything is cut and the pools end."""
+        front = self.front
+        for server in self._servers:
+            server.close()
+        for path, inode in self._unix:
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        self._unix.clear()
+        if front is not None:
+            front.draining = True
+            for connection in list(front.connections):
+                connection.drain()
+            deadline = front.loop.time() + drain
+            while front.connections and front.loop.time() < deadline:  # noqa: ASYNC110  once in a server's life
+                await asyncio.sleep(0.02)
+            for connection in list(front.connections):
+                connection.abort()
+            front.stop()
+        for pool in self.pools:
+            with contextlib.suppress(SubpoolError):
+                await pool.close()
+        for sock in self._sockets:
+            sock.close()
+
+
+def describe(pool: Pool, config: ServerConfig) -> str:
+    """`2 sub-interpreters (auto), app myapp:app`."""
+    workers = len(pool.stats().workers)
+    kind = _KINDS[pool.isolation] + ("" if workers == 1 else "es" if pool.isolation == "process" else "s")
+    chosen = " (auto)" if config.isolation == "auto" else ""
+    return f"{workers} {kind}{chosen}, app {pool.options.app}"
+
+
+async def serve(config: ServerConfig) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    await Server(config).serve()
