@@ -127,6 +127,7 @@ class Engine:
             if member.on_out():
                 continue  # it had spoken while this loop was busy
             member.stalled = True
+            member.link.stalled()
             member.take_back()
             self.assign()
         return True

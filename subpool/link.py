@@ -16,13 +16,14 @@ from .channels.socket_lane import SocketLane
 from .hostloop import HostLoop
 from .isolation.base import Handle
 
-ITEM: Final = 1  # calls in one item of work: what shares an item cannot be taken back apart
+ITEM: Final = 4  # calls in one item of work to a calm worker: what shares an item cannot be taken back apart
+CALM: Final = 2000  # calls without a stall after which a worker counts as calm
 
 
 class Link:
     """The host's ends of one worker's lanes. `dirty` is called when there is something to flush."""
 
-    __slots__ = ("_blocked", "_dirty", "_flow", "_handle", "_loans", "_loop", "_reading", "_returned", "work")
+    __slots__ = ("_blocked", "_dirty", "_flow", "_handle", "_loans", "_loop", "_reading", "_returned", "_since", "work")
 
     def __init__(self, handle: Handle, loop: HostLoop, dirty: Callable[[Link], None]) -> None:
         self.work: list[Frame] = []  # calls for the next flush
@@ -33,6 +34,7 @@ class Link:
         self._loans: list[Buffer] = []
         self._returned = 0
         self._reading = False
+        self._since = 0  # calls sent since the last stall
         self._blocked: set[int] = set()  # descriptors of lanes that wait for room
 
     def __repr__(self) -> str:
@@ -76,10 +78,12 @@ class Link:
                 self._handle.flow.send(flow, loans)
             if work:
                 self.work = []
-                if len(work) <= ITEM:
+                self._since += len(work)
+                item = ITEM if self._since > CALM else 1
+                if len(work) <= item:
                     self._handle.work.send(work)
                 else:
-                    self._handle.work.send_all([work[i : i + ITEM] for i in range(0, len(work), ITEM)])
+                    self._handle.work.send_all([work[i : i + item] for i in range(0, len(work), item)])
         except (LaneClosed, OSError):
             pass  # its end is on the way, and settles what it had
 
@@ -100,6 +104,10 @@ class Link:
         self._loop.add_writer(fd, room)
 
     # taking back
+
+    def stalled(self) -> None:
+        """The worker holds calls and is silent: for a while each call goes in an item of its own."""
+        self._since = 0
 
     def take_work(self) -> list[int]:
         """The ids of the calls that were not sent; they will not be."""

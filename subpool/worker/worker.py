@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ from .together import Together
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
 SWITCH_INTERVAL = 0.001  # seconds
+CALM = 2000  # calls; after so many that took less than
+LONG = 0.001  # seconds each, answers are sent
+TOGETHER = 8  # at a time
 ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
 
 _starting = threading.Lock()  # workers that share one interpreter start one at a time
@@ -58,6 +62,7 @@ class Worker:
         self._drained = False
         self._flushing = False
         self._pulling = False
+        self._calm = 0  # calls since one held the thread for long
         self.steward: Steward | None = None
         self._ended: asyncio.Future[float]
 
@@ -120,24 +125,36 @@ class Worker:
         self.pull()
 
     def pull(self) -> None:
-        """Take items of work while there is room, and begin them."""
+        """Take items of work while there is room, and begin them.
+
+        What they answer is sent after each item; by a worker that has long been calm, some at a time: an answer must
+        not wait behind a call that takes long.
+        """
         self._pulling = False
         receive, begin, room = self.lanes.work.receive, self.calls.begin, self.calls.room
+        clock = time.perf_counter
+        last = clock()
         try:
             for _ in range(ITEMS_A_TURN):
                 if not room():
-                    return  # `Calls` asks again when there is
+                    break  # `Calls` asks again when there is
                 item = receive()
                 if item is None:
-                    return
-                self._flushing = True  # one flush an item, not one a call
+                    break
+                self._flushing = True
                 for frame in item[0]:
                     begin(frame)
-                self.flush()
+                now = clock()
+                self._calm = self._calm + len(item[0]) if now - last < LONG else 0
+                last = now
+                if self._calm < CALM or len(self.frames) >= TOGETHER:
+                    self.flush()
+            else:
+                self.pull_soon()
         except LaneClosed:
             self.stop(0.0)
-            return
-        self.pull_soon()
+        if self._flushing:
+            self.flush()
 
     def pull_soon(self) -> None:
         if not self._pulling:
