@@ -29,32 +29,26 @@ _NAMES = ("pending", "sent", "started", "done", "given up")
 class Call:
     """One request whose answer comes in one piece: `waiter` gets the REPLY frame (its body as bytes) or the error."""
 
-    __slots__ = (
-        "accepted",
-        "affinity",
-        "body",
-        "deadline",
-        "frame",
-        "id",
-        "member",
-        "state",
-        "timeout",
-        "waiter",
-    )
+    # Defaults live on the class: an instance stores only what differs.
+    body: Any = None  # what the worker asks for with WANT: bytes, or None
+    timeout: float | None = None
+    affinity: Any = None
+    state = PENDING
+    member: Member | None = None
+    accepted = 0.0
+    deadline = 0.0
 
     def __init__(
         self, call: int, frame: Frame, body: Any, timeout: float | None, affinity: Any, waiter: Waiter
     ) -> None:
         self.id = call
         self.frame = frame
-        self.body = body  # what the worker asks for with WANT: bytes, or None
+        if body is not None:
+            self.body = body
         self.timeout = timeout
-        self.affinity = affinity
+        if affinity is not None:
+            self.affinity = affinity
         self.waiter = waiter
-        self.state = PENDING
-        self.member: Member | None = None
-        self.accepted = 0.0
-        self.deadline = 0.0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {_NAMES[self.state]}{f' at {self.member!r}' if self.member else ''}>"
@@ -82,8 +76,6 @@ class Call:
 
 class StreamCall(Call):
     """One request whose answer comes as events. Its reader takes `next_event`, its feeder waits for `asked`."""
-
-    __slots__ = ("_asked", "_loop", "ended", "error", "events", "wants")
 
     def __init__(self, call: int, frame: Frame, timeout: float | None, affinity: Any, loop: HostLoop) -> None:
         super().__init__(call, frame, None, timeout, affinity, loop.waiter())

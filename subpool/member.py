@@ -128,7 +128,8 @@ class Member:
             self._forget(call)
             return None
         call.state = c.DONE
-        self.engine.clock.end(call)
+        if call.timeout is not None:
+            self.engine.clock.end(call)
         self.latencies.add(self.heard - call.accepted)
         return call
 

@@ -10,9 +10,11 @@ Blocks of headers that were serialised are remembered, since most answers of an 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
+from .channels.exchange import check_headers
 from .types import Headers
 
 KEEP_ALIVE, HTTP10 = 1, 2  # flags of a request
@@ -29,10 +31,10 @@ _date = (0, b"")
 
 
 class Block(NamedTuple):
-    """Headers as bytes, and what the server must know of them."""
+    """Headers, checked, as bytes, and what the server must know of them."""
 
     data: bytes
-    length: bool
+    length: int  # as declared, or -1
     date: bool
     server: bool
     close: bool
@@ -48,10 +50,10 @@ def status_line(status: int, reason: bytes | None = None) -> bytes:
     return line
 
 
-def date_header() -> bytes:
+def date_header(clock: Callable[[], float] = time.time) -> bytes:
     """`date: ...` with its end, made once a second (RFC 9110, section 5.6.7)."""
     global _date
-    now = int(time.time())
+    now = int(clock())
     if _date[0] != now:
         at = time.gmtime(now)
         _date = now, (
@@ -61,27 +63,54 @@ def date_header() -> bytes:
     return _date[1]
 
 
-def block(headers: Headers) -> Block:
-    """`headers`, which were checked, as bytes."""
-    key = tuple(headers)
-    found = _blocks.get(key)
-    if found is not None:
-        return found
+def block(headers: Iterable[Any]) -> Block:
+    """`headers` checked and as bytes. Raises what `check_headers` raises."""
+    try:
+        key = tuple(headers)
+        found = _blocks.get(key)
+        if found is not None:
+            return found
+    except TypeError:  # not hashable: lists or bytearrays inside
+        key = ()
+        headers = list(headers)
     parts: list[bytes] = []
     seen = set()
     close = False
-    for name, value in headers:
+    checked, length = check_headers(key or headers)
+    for name, value in checked:
         lower = name.lower()
         seen.add(lower)
         if lower in _OURS:
             close = close or (lower == b"connection" and b"close" in value.lower())
             continue
         parts += (name, b": ", value, b"\r\n")
-    found = Block(b"".join(parts), b"content-length" in seen, b"date" in seen, b"server" in seen, close)
-    if len(_blocks) >= BLOCKS:
-        _blocks.clear()
-    _blocks[key] = found
+    found = Block(b"".join(parts), length, b"date" in seen, b"server" in seen, close)
+    if key == tuple(checked):
+        if len(_blocks) >= BLOCKS:
+            _blocks.clear()
+        _blocks[key] = found
     return found
+
+
+def whole(flags: int, date: bool, extra: bytes, status: int, headers: Block, body: bytes) -> tuple[bytes, bool]:
+    """A final response whose body is there whole, and is to be sent: its head, and whether the connection closes.
+
+    What `Wire.head` makes of the same, in one go.
+    """
+    data, declared, has_date, has_server, close = headers
+    close = close or not flags & KEEP_ALIVE
+    head = (_lines.get(status) or status_line(status)) + data
+    if declared < 0:
+        head += b"content-length: %d\r\n" % len(body)
+    if date and not has_date:
+        head += date_header()
+    if extra and not has_server:
+        head += extra
+    if close:
+        return head + b"connection: close\r\n\r\n", True
+    if flags & HTTP10:
+        return head + b"connection: keep-alive\r\n\r\n", False
+    return head + b"\r\n", False
 
 
 class Wire:
@@ -102,15 +131,15 @@ class Wire:
         return f"<Wire {'chunked' if self._chunked else 'plain'}{', close' if self.close else ''}>"
 
     def head(
-        self, status: int, headers: Headers, length: int, *, bodiless: bool, trailers: bool = False,
+        self, status: int, headers: Block, length: int, *, bodiless: bool, trailers: bool = False,
         reason: bytes | None = None,
     ) -> bytes:  # fmt: skip
         """The head of a final response. `length`: of a body that is there whole, else -1."""
-        data, has_length, has_date, has_server, close = block(headers)
+        data, declared, has_date, has_server, close = headers
         self.bodiless = bodiless
         line = _lines.get(status) if reason is None else None
         parts = [line or status_line(status, reason), data]
-        if not has_length:
+        if declared < 0:
             if length >= 0 and not (bodiless and not length) and status != 204:
                 parts.append(b"content-length: %d\r\n" % length)
             elif length < 0 and not bodiless:
@@ -147,7 +176,7 @@ class Wire:
         return b"0\r\n" + b"".join(b"%s: %s\r\n" % pair for pair in trailers) + b"\r\n"
 
 
-def informational(status: int, headers: Headers) -> bytes:
+def informational(status: int, headers: Iterable[Any]) -> bytes:
     """A 1xx response (RFC 9110, section 15.2)."""
     return status_line(status) + block(headers).data + b"\r\n"
 
@@ -157,7 +186,7 @@ def simple(status: int, text: str, *, close: bool = True, head: bool = False, mo
     body = text.encode() + b"\n" if text else b""
     headers: Headers = [(b"content-type", b"text/plain; charset=utf-8"), *(more or [])]
     wire = Wire(0 if close else KEEP_ALIVE, True, b"")
-    return wire.head(status, headers, len(body), bodiless=False) + (b"" if head else body)
+    return wire.head(status, block(headers), len(body), bodiless=False) + (b"" if head else body)
 
 
 def frame_size(frame: tuple[Any, ...]) -> int:

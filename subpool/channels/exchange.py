@@ -172,13 +172,19 @@ class HTTPExchange:
             if "status" not in message:
                 raise AppProtocolError("'http.response.start' has no 'status'")
             status = check_status(status)
-        headers, length = check_headers(message.get("headers") or ())
         if status < 200 and status != 101:
+            check_headers(message.get("headers") or ())
             return  # informational (RFC 9110, section 15.2): the real start is still to come
-        self.status, self.headers, self._left = status, headers, length
+        self._left = self._keep(message.get("headers") or ())
+        self.status = status
         self.trailers = bool(message.get("trailers", False))
         self._bodiless = self._bodiless or status in (204, 304)
         self.state = BODY
+
+    def _keep(self, headers: Iterable[Any]) -> int:
+        """Check and keep the headers of the response; the length that they declare, or -1."""
+        self.headers, length = check_headers(headers)
+        return length
 
     def _body(self, message: Message) -> bytes:
         body = message.get("body", b"")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ..call import PENDING, Call
+from ..call import Call
 from ..channels import frames as f
 from ..channels.frames import Frame
+from ..wire import DONE, FIRST, LAST
 
 if TYPE_CHECKING:
     from ..member import Member
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from .h1 import H1
 
 
+WHOLE: Final = FIRST | LAST | DONE
+
+
 class HTTPCall(Call):
     """Made when the first byte of a request has come. Defaults live on the class: an instance stores what differs."""
 
-    url = b""
     method = ""
     length: int | None = None  # as declared
     chunked = False
@@ -39,17 +42,12 @@ class HTTPCall(Call):
     started_at = 0.0
     mount: Mount | None = None
 
-    def __init__(self, number: int, connection: H1) -> None:
+    def __init__(self, number: int, connection: H1, url: bytes = b"") -> None:
         self.id = number
+        self.url = url
         self.connection: H1 | None = connection
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
-        self.timeout = None
-        self.affinity = None
-        self.body = None
-        self.state = PENDING
-        self.member = None
-        self.accepted = self.deadline = 0.0
 
     def __repr__(self) -> str:
         return f"<HTTPCall {self.id} {self.method} {self.url!r:.60}{' begun' if self.begun else ''}>"
@@ -57,8 +55,12 @@ class HTTPCall(Call):
     # from the worker
 
     def wire(self, member: Member, frame: Frame, body: Any) -> None:
-        if self.connection is not None:
-            self.connection.on_wire(self, member, frame, body)
+        connection = self.connection
+        if connection is not None:
+            if body is None and frame[3] == WHOLE:
+                connection.on_whole(self, frame[2], frame[4])
+            else:
+                connection.on_wire(self, member, frame, body)
         elif isinstance(body, memoryview):
             member.give_back(body)
 

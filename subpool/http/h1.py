@@ -38,6 +38,8 @@ WHOLE: Final = 16 * 1024  # bytes: smaller bodies are awaited and sent to the wo
 HELD: Final = 64 * 1024  # bytes of a body that are kept for an app that does not read
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 LINGER: Final = 2.0  # seconds that a client has to read our last words
+SLASH: Final = ord("/")
+METHODS: Final = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SPECIAL: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", *FORWARDED})
@@ -46,34 +48,16 @@ _SPECIAL: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b
 class H1(asyncio.Protocol):
     """One connection."""
 
-    __slots__ = (
-        "_calls",
-        "_config",
-        "_current",
-        "_head",
-        "_lent",
-        "_lingering",
-        "_parser",
-        "_parsing",
-        "_paused",
-        "_pending",
-        "_reading",
-        "_refusal",
-        "_transport",
-        "_upgrading",
-        "_written",
-        "client",
-        "deadline",
-        "front",
-        "listener",
-    )  # fmt: skip
-
     def __init__(self, front: Front, listener: Listener) -> None:
         self.front = front
         self.listener = listener
         self.client: tuple[str, int] | None = None
         self.deadline = NEVER
-        self._config = front.config
+        self._config = config = front.config
+        self._max_line, self._max_header = config.max_request_line, config.max_header
+        self._max_headers, self._max_head = config.max_headers, config.max_headers_size
+        self._keepalive = config.keepalive_timeout
+        self._site = b"" if front.only is None else front.site(listener, front.only, listener.scheme, listener.server)
         self._transport: Any = None
         self._parser = httptools.HttpRequestParser(self)
         self._current: HTTPCall | None = None  # the request that is being answered
@@ -187,7 +171,7 @@ class H1(asyncio.Protocol):
             self._next()
 
     def _too_long(self) -> bool:
-        return self._head > self._config.max_headers_size + self._config.max_request_line
+        return self._head > self._max_head + self._max_line
 
     def _refuse(self, status: int, text: str) -> None:
         """Answer for the request that is being read, behind those before it, and close."""
@@ -209,17 +193,16 @@ class H1(asyncio.Protocol):
 
     # httptools
 
-    def on_message_begin(self) -> None:
-        call = HTTPCall(next(self.front.ids), self)
-        self._parsing = call
-        self._calls.append(call)
-
     def on_url(self, url: bytes) -> None:
+        """The first of a request that there is a callback for."""
         call = self._parsing
-        if call is not None:
-            call.url = call.url + url if call.url else url
-            if len(call.url) > self._config.max_request_line:
-                self._refusal = self._refusal or (414, "the target of the request is too long")
+        if call is None:
+            self._parsing = HTTPCall(next(self.front.ids), self, url)
+            self._calls.append(self._parsing)
+        else:
+            url = call.url = call.url + url
+        if len(url) > self._max_line:
+            self._refusal = self._refusal or (414, "the target of the request is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         call = self._parsing
@@ -242,7 +225,7 @@ class H1(asyncio.Protocol):
                 call.expect = value.lower() == b"100-continue"
             else:
                 call.forwarded = True
-        if len(name) + len(value) > self._config.max_header:
+        if len(name) + len(value) > self._max_header:
             self._refusal = self._refusal or (431, f"the header {name[:60].decode('latin-1')!r} is too large")
 
     def on_headers_complete(self) -> None:
@@ -250,8 +233,9 @@ class H1(asyncio.Protocol):
         if call is None:
             return
         call.headers_complete = True
-        parser, config = self._parser, self._config
-        call.method = parser.get_method().decode()
+        parser = self._parser
+        method = parser.get_method()
+        call.method = METHODS.get(method) or method.decode()
         version = parser.get_http_version()
         if version == "1.1":
             if call.hosts != 1:
@@ -265,9 +249,9 @@ class H1(asyncio.Protocol):
             self._refusal = self._refusal or (505, "HTTP/1.1 is spoken here")
         if parser.should_keep_alive() and not self.front.draining:
             call.flags |= KEEP_ALIVE
-        if len(call.headers) > config.max_headers or self._head_of(call) > config.max_headers_size:
-            self._refusal = self._refusal or (431, "the head of the request is too large")
-        if call.method == "CONNECT":
+        if len(call.headers) > self._max_headers or self._head > self._max_head:
+            self._check_head(call)
+        if method == b"CONNECT":
             self._refusal = self._refusal or (405, "there is no tunnel here")
         self._head = 0
         if self._refusal is None and (call.chunked or call.length):
@@ -275,10 +259,11 @@ class H1(asyncio.Protocol):
             if self._current is None and call is self._calls[0]:
                 self._next()
 
-    def _head_of(self, call: HTTPCall) -> int:
-        return self._head if self._head <= self._config.max_headers_size else sum(
-            len(name) + len(value) + 4 for name, value in call.headers
-        )  # fmt: skip
+    def _check_head(self, call: HTTPCall) -> None:
+        """The bytes that were read may hold more than this head: count."""
+        size = sum(len(name) + len(value) + 4 for name, value in call.headers)
+        if len(call.headers) > self._max_headers or size > self._max_head:
+            self._refusal = self._refusal or (431, "the head of the request is too large")
 
     def on_body(self, body: bytes) -> None:
         call = self._parsing
@@ -342,7 +327,7 @@ class H1(asyncio.Protocol):
         """Find the mount. False if the request was answered here."""
         front = self.front
         target = call.url
-        if not target.startswith(b"/") and target != b"*":  # absolute form (RFC 9112, section 3.2.2)
+        if target[0] != SLASH and target != b"*":  # absolute form (RFC 9112, section 3.2.2)
             _, _, rest = target.partition(b"://")
             _, slash, path = rest.partition(b"/")
             target = call.url = slash + path if slash else b"/"
@@ -373,7 +358,10 @@ class H1(asyncio.Protocol):
             scheme = said.scheme or scheme
             if said.host is not None:
                 call.headers = [(b"host", said.host) if pair[0] == b"host" else pair for pair in call.headers]
-        site = front.site(listener, mount, scheme, listener.server)
+        if front.only is not None and scheme == listener.scheme:
+            site = self._site
+        else:
+            site = front.site(listener, mount, scheme, listener.server)
         if call.streamed:
             body = None
         else:
@@ -402,6 +390,21 @@ class H1(asyncio.Protocol):
                 self.deadline = self.front.now + self._config.body_timeout
 
     # from the workers
+
+    def on_whole(self, call: HTTPCall, status: int, data: bytes) -> None:
+        """A whole response, after which the connection stays: what `on_wire` and `_done` make of it, in one go."""
+        self._transport.write(data)
+        if self.front.access is not None or self.front.draining or not call.complete:
+            call.begun = True
+            call.status = status
+            call.sent = len(data)
+            self._done(call, False)
+            return
+        self._current = None
+        call.connection = None
+        self.deadline = self.front.now + self._keepalive
+        if self._calls or self._pending:
+            self._go_on()
 
     def on_wire(self, call: HTTPCall, member: Member, frame: Frame, body: Any) -> None:
         """Bytes for the client."""
@@ -512,7 +515,11 @@ class H1(asyncio.Protocol):
             return
         if self._parsing is call:
             self._parsing = None
-        self.deadline = front.now + self._config.keepalive_timeout
+        self.deadline = front.now + self._keepalive
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """To the next request, if some of it is here."""
         self._next()
         if self._current is None or not self._current.complete:
             pending, self._pending = self._pending, b""

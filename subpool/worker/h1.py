@@ -7,6 +7,7 @@ what it holds then is both the answer and the end of the call (`wire.DONE`).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..channels import frames as f
@@ -14,7 +15,7 @@ from ..channels.exchange import START, AppProtocolError, HTTPExchange, check_hea
 from ..channels.frames import Frame
 from ..errors import ClientGone
 from ..types import Headers, Message
-from ..wire import CLOSE, DONE, FIRST, LAST, Wire, informational
+from ..wire import CLOSE, DONE, FIRST, LAST, Block, Wire, block, informational, whole
 from .answers import asgi_answer
 from .streams import Inbox, SyncPort
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 PIECE: Final = 256 * 1024  # bytes of a file read at once
+NOTHING: Final = Block(b"", -1, False, False, False)
 
 
 def wire_frame(
@@ -39,21 +41,26 @@ class H1Port(HTTPExchange):
     """`receive` and `send` of one request. Everything that is sent becomes WIRE frames."""
 
     __slots__ = (
-        "_begun", "_call", "_held", "_holding", "_inbox", "_request", "_streamed", "_trailers", "_wire", "_worker",
+        "_begun", "_block", "_call", "_flags", "_held", "_holding", "_inbox", "_request", "_site", "_streamed",
+        "_trailers", "_wire", "_worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, call: int, request: Request, site: Site, body: bytes | None) -> None:
-        super().__init__(request[1])
+        self.state = START
+        self.status = 0
+        self.trailers = self.done = False
+        self._left = -1
+        self._bodiless = request[1] == "HEAD"
         self._worker = worker
         self._call = call
         self._request = body  # None: it comes in pieces, or has been received
-        self._streamed = body is None
+        self._flags = request[5]
+        self._site = site
         self._begun = False
-        self._trailers: Headers = []
-        self._wire = Wire(request[5], site.date, site.extra)
         self._holding = True
-        self._held: tuple[Frame, Any] | None = None
+        self._held: tuple[int, bytes, bytes, bytes] | None = None  # flags, head, body, tail of the last frame
         self._inbox: Inbox | None = None
+        self._streamed = body is None
         if body is None:
             self._open()
 
@@ -72,7 +79,7 @@ class H1Port(HTTPExchange):
         self._open()
         if self._held is not None:
             held, self._held = self._held, None
-            self._worker.post(*held)
+            self._worker.post(*wire_frame(self._worker, self._call, self.status, *held))
 
     def close(self) -> None:
         if self._inbox is not None:
@@ -89,8 +96,8 @@ class H1Port(HTTPExchange):
         if self._held is None:
             self._worker.post((f.END, self._call))
         else:
-            frame, loan = self._held
-            self._worker.post((*frame[:3], frame[3] | DONE, *frame[4:]), loan)
+            flags, head, body, tail = self._held
+            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags | DONE, head, body, tail))
 
     # the app's side
 
@@ -117,17 +124,21 @@ class H1Port(HTTPExchange):
         body = self.step(message)
         kind = message["type"]
         if kind == "http.response.body":
-            self._piece(body)
+            if self._begun or not self.done or self._bodiless:
+                self._piece(body)
+            else:
+                head, close = whole(self._flags, self._site.date, self._site.extra, self.status, self._block, body)
+                self._begun = True
+                self._last(FIRST | LAST | CLOSE if close else FIRST | LAST, head, body)
         elif kind == "http.response.start":
             if self.state is START:
-                self._post(0, informational(message["status"], check_headers(message.get("headers") or ())[0]))
+                self._post(0, informational(message["status"], message.get("headers") or ()))
         elif kind == "http.response.early_hint":
             self._post(0, informational(103, [(b"link", bytes(link)) for link in message.get("links", ())]))
         elif kind == "http.response.trailers":
-            trailers = check_headers(message.get("headers") or ())[0]
-            self._trailers += trailers
+            self._trailers += check_headers(message.get("headers") or ())[0]
             if self.done:
-                self._post(LAST, b"" if self._begun else self._head(0), b"", self._wire.end(self._trailers))
+                self._post(LAST, b"", b"", self._wire.end(self._trailers))
         elif kind == "http.response.pathsend":
             await self._file(os.fspath(message["path"]))
         inbox = self._inbox
@@ -159,19 +170,25 @@ class H1Port(HTTPExchange):
 
     # onto the wire
 
+    def _keep(self, headers: Iterable[Any]) -> int:
+        self._block = block(headers)
+        return self._block.length
+
     def _head(self, length: int) -> bytes:
         self._begun = True
+        self._trailers: Headers = []
+        self._wire = Wire(self._flags, self._site.date, self._site.extra)
         return self._wire.head(
-            self.status, self.headers, length, bodiless=self._bodiless, trailers=self.trailers
+            self.status, self._block, length, bodiless=self._bodiless, trailers=self.trailers
         )  # fmt: skip
 
     def _piece(self, body: bytes) -> None:
-        wire = self._wire
         flags = 0
         head = b""
         if not self._begun:
             flags = FIRST
             head = self._head(len(body) if self.done else -1)
+        wire = self._wire
         tail = b""
         if body:
             head += wire.before(len(body))
@@ -182,15 +199,17 @@ class H1Port(HTTPExchange):
         self._post(flags, head, body, tail)
 
     def _post(self, flags: int, head: bytes, body: bytes = b"", tail: bytes = b"") -> None:
-        if flags & LAST and self._wire.close:
-            flags |= CLOSE
-        frame, loan = wire_frame(self._worker, self._call, self.status, flags, head, body, tail)
-        if flags & LAST and self._holding:
-            self._held = frame, loan
-            return
-        if not flags & LAST:
+        if flags & LAST:
+            self._last(flags | CLOSE if self._wire.close else flags, head, body, tail)
+        else:
             self._open().sent += len(head) + len(body) + len(tail)
-        self._worker.post(frame, loan)
+            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))
+
+    def _last(self, flags: int, head: bytes, body: bytes, tail: bytes = b"") -> None:
+        if self._holding:
+            self._held = flags, head, body, tail
+        else:
+            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))
 
 
 class H1SyncPort(SyncPort):
@@ -202,7 +221,7 @@ class H1SyncPort(SyncPort):
         self._head_only = request[1] == "HEAD"
         self._first: bytes | None = None  # the head, until the first piece of the body
         self._status = 0
-        self._headers: Headers = []
+        self._block = NOTHING
         self._reason = b""
 
     def hint(self, headers: list[tuple[str, str]]) -> None:
@@ -217,14 +236,15 @@ class H1SyncPort(SyncPort):
         self._send(FIRST | LAST | DONE, head, body)
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
-        self._status, self._headers = asgi_answer(status, headers)
+        self._status, pairs = asgi_answer(status, headers)
+        self._block = block(pairs)
         self._reason = status[4:].encode("latin-1")
         self.state = "body"
 
     def _begin(self, length: int) -> bytes:
         self.state = "begun"
         bodiless = self._head_only or self._status in (204, 304)
-        return self._wire.head(self._status, self._headers, length, bodiless=bodiless, reason=self._reason)
+        return self._wire.head(self._status, self._block, length, bodiless=bodiless, reason=self._reason)
 
     def write(self, data: bytes) -> None:
         inbox = self._inbox
