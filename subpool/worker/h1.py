@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..channels import frames as f
-from ..channels.exchange import START, AppProtocolError, HTTPExchange, check_headers
+from ..channels.exchange import BODY, START, AppProtocolError, HTTPExchange, check_headers
+from ..channels.exchange import DONE as COMPLETE
 from ..channels.frames import Frame
 from ..errors import ClientGone
 from ..types import Headers, Message
@@ -88,16 +89,17 @@ class H1Port(HTTPExchange):
 
     def finish(self) -> None:
         """The app has returned. Raises `AppProtocolError` if its response is not complete."""
+        held = self._held
+        if held is not None:
+            flags, head, body, tail = held
+            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags | DONE, head, body, tail))
+            return
         if not self.done:
             gone = self._inbox is not None and self._inbox.gone
             if not gone:
                 missing = "without a response" if self.state is START else "before its response was complete"
                 raise AppProtocolError(f"the app returned {missing}")
-        if self._held is None:
-            self._worker.post((f.END, self._call))
-        else:
-            flags, head, body, tail = self._held
-            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags | DONE, head, body, tail))
+        self._worker.post((f.END, self._call))
 
     # the app's side
 
@@ -119,7 +121,10 @@ class H1Port(HTTPExchange):
 
     async def send(self, message: Message) -> None:
         inbox = self._inbox
-        if inbox is not None and inbox.gone:
+        if inbox is None:
+            if type(message) is dict and self._at_once(message):
+                return
+        elif inbox.gone:
             raise ClientGone("the client has left")
         body = self.step(message)
         kind = message["type"]
@@ -127,9 +132,7 @@ class H1Port(HTTPExchange):
             if self._begun or not self.done or self._bodiless:
                 self._piece(body)
             else:
-                head, close = whole(self._flags, self._site.date, self._site.extra, self.status, self._block, body)
-                self._begun = True
-                self._last(FIRST | LAST | CLOSE if close else FIRST | LAST, head, body)
+                self._whole(body)
         elif kind == "http.response.start":
             if self.state is START:
                 self._post(0, informational(message["status"], message.get("headers") or ()))
@@ -148,6 +151,39 @@ class H1Port(HTTPExchange):
                     inbox.waiter.set_result(None)
             elif inbox.full():
                 await self._room(inbox)
+
+    def _at_once(self, message: dict[str, Any]) -> bool:
+        """The common steps, in one go: a final start; then a body that is there whole. False: they are not that."""
+        get = message.get
+        kind = get("type")
+        if kind == "http.response.start" and self.state is START:
+            status = get("status")
+            if type(status) is int and 200 <= status <= 999 and not get("trailers"):
+                self._left = self._keep(get("headers") or ())
+                self.status = status
+                if status == 204 or status == 304:
+                    self._bodiless = True
+                self.state = BODY
+                return True
+        elif kind == "http.response.body" and self.state is BODY:
+            if self._begun or self._bodiless or self.trailers:
+                return False
+            body = get("body", b"")
+            if type(body) is bytes and not get("more_body") and (self._left < 0 or self._left == len(body)):
+                self._whole(body)
+                self.state, self.done = COMPLETE, True
+                return True
+        return False
+
+    def _whole(self, body: bytes) -> None:
+        site = self._site
+        head, close = whole(self._flags, site.date, site.extra, self.status, self._block, body)
+        self._begun = True
+        flags = FIRST | LAST | CLOSE if close else FIRST | LAST
+        if self._holding:
+            self._held = flags, head, body, b""
+        else:
+            self._last(flags, head, body)
 
     async def _room(self, inbox: Inbox) -> None:
         self.release()

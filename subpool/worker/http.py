@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 TEMPLATES: Final = 64
-_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
-    "http.response.early_hint": {}, "http.response.trailers": {}, "http.response.pathsend": {},
-}  # fmt: skip
 
 
 class Request(NamedTuple):
@@ -41,7 +38,7 @@ class Site(NamedTuple):
     """`Request.site` as it is used."""
 
     template: dict[str, Any]  # scope fields
-    extensions: dict[str, Any]
+    extensions: dict[str, Any]  # besides those that HTTP/1.1 has anyway
     date: bool
     extra: bytes
 
@@ -49,10 +46,9 @@ class Site(NamedTuple):
 class Sites:
     """The sites that this worker knows; the least recently used goes out first."""
 
-    __slots__ = ("_known", "_worker")
+    __slots__ = ("_known",)
 
-    def __init__(self, worker: int) -> None:
-        self._worker = worker
+    def __init__(self) -> None:
         self._known: OrderedDict[bytes, Site] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -63,20 +59,18 @@ class Sites:
         if found is None:
             fields = marshal.loads(blob, allow_code=False)
             template = {"type": "http", **fields["scope"]}
-            extensions = {**_EXTENSIONS, **fields["extensions"], "subpool": {"worker": self._worker}}
-            found = self._known[blob] = Site(template, extensions, fields["date"], fields["extra"])
+            found = self._known[blob] = Site(template, fields["extensions"], fields["date"], fields["extra"])
             if len(self._known) > TEMPLATES:
                 self._known.popitem(last=False)
         return found
 
 
-def build_scope(site: Site, request: Request, state: dict[str, Any]) -> dict[str, Any]:
+def build_scope(site: Site, request: Request, state: dict[str, Any], worker: int) -> dict[str, Any]:
     """The ASGI scope of `request` (ASGI HTTP 2.5), all the request's own."""
     _, method, target, headers, client, flags = request
     raw_path, _, query = target.partition(b"?")
     scope = site.template.copy()
     scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
-    scope["http_version"] = "1.0" if flags & HTTP10 else "1.1"
     scope["method"] = method
     scope["raw_path"] = raw_path
     if b"%" in raw_path or not raw_path.isascii():
@@ -88,10 +82,20 @@ def build_scope(site: Site, request: Request, state: dict[str, Any]) -> dict[str
     scope["query_string"] = query
     scope["headers"] = headers
     scope["client"] = client
-    scope["state"] = state.copy()
-    extensions = scope["extensions"] = {name: dict(value) for name, value in site.extensions.items()}
+    scope["state"] = state.copy() if state else {}
+    extensions = scope["extensions"] = {
+        "http.response.early_hint": {},
+        "http.response.trailers": {},
+        "http.response.pathsend": {},
+        "subpool": {"worker": worker},
+    }
+    for name, value in site.extensions.items():
+        extensions[name] = value.copy()
     if flags & HTTP10:
+        scope["http_version"] = "1.0"
         del extensions["http.response.early_hint"], extensions["http.response.trailers"]
+    else:
+        scope["http_version"] = "1.1"
     return scope
 
 
@@ -100,7 +104,7 @@ class HTTPCalls:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._sites = Sites(worker.id)
+        self._sites = Sites()
 
     def __repr__(self) -> str:
         return f"<HTTPCalls: {self._sites!r}>"
@@ -112,7 +116,7 @@ class HTTPCalls:
         try:
             site = self._sites.get(request[0])
             port = H1Port(worker, call, request, site, body)
-            coro: Any = app.app(build_scope(site, request, app.scopes.state), port.receive, port.send)
+            coro: Any = app.app(build_scope(site, request, app.scopes.state, worker.id), port.receive, port.send)
             try:
                 yielded = coro.send(None)
             except StopIteration:
@@ -138,7 +142,7 @@ class HTTPCalls:
         try:
             site = self._sites.get(request[0])
             port = H1SyncPort(worker, call, worker.calls.inbox(call), threads.threaded, request, site)
-            scope = build_scope(site, request, app.scopes.state)
+            scope = build_scope(site, request, app.scopes.state, worker.id)
             early_hints = None
             if "http.response.early_hint" in scope["extensions"]:
                 early_hints = lambda headers: port.hint(check_headers(headers)[0])  # noqa: E731
