@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..engine import Engine
 from .proxy import Trusted
+from .target import mount_path
 
 if TYPE_CHECKING:
     from .access import AccessLog
@@ -109,6 +110,10 @@ class Front:
             if not prefix or path == prefix or path.startswith(prefix + "/"):
                 return mount
         return None
+
+    def find(self, target: bytes) -> Mount | None:
+        """The mount for a target in origin form."""
+        return self.only or self.route(mount_path(target.partition(b"?")[0]))
 
     def site(self, listener: Listener, mount: Mount, scheme: str, server: Address | None) -> bytes:
         """What requests to `mount` through `listener` have in common, as workers want it: see `worker.http.Site`."""

@@ -1,7 +1,6 @@
 """HTTP/1.1 (RFC 9112) over one connection: bytes in, parsed requests to the workers, their bytes out.
 
-httptools parses, strictly. What it lets pass and we do not: other codings than `chunked` (501), no or several `Host`,
-other versions, what is too large. After a refusal the connection closes: nothing behind it is believed.
+What is read is checked by `h1_reader`. After a refusal the connection closes: nothing behind it is believed.
 
 Requests of one connection are answered in order, one at a time. What a client sends ahead (pipelining) is parsed only
 as far as it came in the same read; then the socket is not read until the answers are out.
@@ -14,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote_to_bytes
 
 import httptools
 
@@ -25,7 +22,8 @@ from ..errors import PoolOverloaded, PoolTimeout, SubpoolError, WorkerLost
 from ..wire import CLOSE, FIRST, HTTP10, KEEP_ALIVE, LAST, simple
 from .call import HTTPCall
 from .front import NEVER, Front, Listener
-from .proxy import HEADERS as FORWARDED
+from .h1_reader import Reader, status_of
+from .target import SLASH, origin_form
 
 if TYPE_CHECKING:
     from ..channels.frames import Frame
@@ -34,48 +32,40 @@ if TYPE_CHECKING:
 log = logging.getLogger("subpool")
 errors = logging.getLogger("subpool.error")
 
-WHOLE: Final = 16 * 1024  # bytes: smaller bodies are awaited and sent to the worker with the head
 HELD: Final = 64 * 1024  # bytes of a body that are kept for an app that does not read
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 LINGER: Final = 2.0  # seconds that a client has to read our last words
-SLASH: Final = ord("/")
-METHODS: Final = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_SPECIAL: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", *FORWARDED})
 
 
-class H1(asyncio.Protocol):
+class H1(Reader, asyncio.Protocol):
     """One connection."""
 
     def __init__(self, front: Front, listener: Listener) -> None:
+        super().__init__(front)
         self.front = front
         self.listener = listener
         self.client: tuple[str, int] | None = None
         self.deadline = NEVER
         self._config = config = front.config
-        self._max_line, self._max_header = config.max_request_line, config.max_header
-        self._max_headers, self._max_head = config.max_headers, config.max_headers_size
         self._keepalive = config.keepalive_timeout
         self._site = b"" if front.only is None else front.site(listener, front.only, listener.scheme, listener.server)
         self._transport: Any = None
-        self._parser = httptools.HttpRequestParser(self)
         self._current: HTTPCall | None = None  # the request that is being answered
-        self._parsing: HTTPCall | None = None  # the request that is being read
-        self._calls: deque[HTTPCall] = deque()  # whole or not, behind the current one
-        self._head = 0  # bytes of the head that is being read
-        self._refusal: tuple[int, str] | None = None
         self._lingering = False
         self._paused = False  # the client reads slowly
         self._reading = True
         self._pending = b""  # bytes that were read and not parsed
         self._lent: list[tuple[Member, memoryview]] = []  # loans that the transport still writes
-        self._upgrading = False
         self._written = 0
 
     def __repr__(self) -> str:
         state = "lingering" if self._lingering else "busy" if self._current else "idle"
         return f"<H1 {self.client} {state}>"
+
+    def _connection(self) -> H1:
+        return self
 
     # asyncio
 
@@ -161,7 +151,7 @@ class H1(asyncio.Protocol):
             self._upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
-            self._refuse(*(self._refusal or _status_of(error)))
+            self._refuse(*(self._refusal or status_of(error)))
         else:
             if self._refusal is not None:
                 self._refuse(*self._refusal)
@@ -169,9 +159,6 @@ class H1(asyncio.Protocol):
                 self._refuse(431, "the head of the request is too large")
         if self._current is None:
             self._next()
-
-    def _too_long(self) -> bool:
-        return self._head > self._max_head + self._max_line
 
     def _refuse(self, status: int, text: str) -> None:
         """Answer for the request that is being read, behind those before it, and close."""
@@ -191,90 +178,13 @@ class H1(asyncio.Protocol):
         call.complete = True
         call.status = status
 
-    # httptools
+    # bodies, from the reader
 
-    def on_url(self, url: bytes) -> None:
-        """The first of a request that there is a callback for."""
-        call = self._parsing
-        if call is None:
-            self._parsing = HTTPCall(next(self.front.ids), self, url)
-            self._calls.append(self._parsing)
-        else:
-            url = call.url = call.url + url
-        if len(url) > self._max_line:
-            self._refusal = self._refusal or (414, "the target of the request is too long")
+    def _body_follows(self, call: HTTPCall) -> None:
+        if self._current is None and call is self._calls[0]:
+            self._next()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        call = self._parsing
-        if call is None or call.headers_complete:  # trailers of a body: dropped (RFC 9110, section 6.5.1)
-            return
-        name = name.lower()
-        if value[-1:] in (b" ", b"\t"):
-            value = value.rstrip(b" \t")
-        call.headers.append((name, value))
-        if name in _SPECIAL:
-            if name == b"host":
-                call.hosts += 1
-            elif name == b"content-length":
-                call.length = int(value)
-            elif name == b"transfer-encoding":
-                call.chunked = True
-                if value.lower() != b"chunked":
-                    self._refusal = self._refusal or (501, "only the transfer coding 'chunked' is known")
-            elif name == b"expect":
-                call.expect = value.lower() == b"100-continue"
-            else:
-                call.forwarded = True
-        if len(name) + len(value) > self._max_header:
-            self._refusal = self._refusal or (431, f"the header {name[:60].decode('latin-1')!r} is too large")
-
-    def on_headers_complete(self) -> None:
-        call = self._parsing
-        if call is None:
-            return
-        call.headers_complete = True
-        parser = self._parser
-        method = parser.get_method()
-        call.method = METHODS.get(method) or method.decode()
-        version = parser.get_http_version()
-        if version == "1.1":
-            if call.hosts != 1:
-                self._refusal = self._refusal or (400, "a request of HTTP/1.1 has one Host")
-        elif version == "1.0":
-            call.flags = HTTP10
-            call.expect = False
-            if call.hosts > 1 or call.chunked:
-                self._refusal = self._refusal or (400, "not a request of HTTP/1.0")
-        else:
-            self._refusal = self._refusal or (505, "HTTP/1.1 is spoken here")
-        if parser.should_keep_alive() and not self.front.draining:
-            call.flags |= KEEP_ALIVE
-        if len(call.headers) > self._max_headers or self._head > self._max_head:
-            self._check_head(call)
-        if method == b"CONNECT":
-            self._refusal = self._refusal or (405, "there is no tunnel here")
-        self._head = 0
-        if self._refusal is None and (call.chunked or call.length):
-            call.streamed = call.chunked or call.expect or (call.length or 0) > WHOLE
-            if self._current is None and call is self._calls[0]:
-                self._next()
-
-    def _check_head(self, call: HTTPCall) -> None:
-        """The bytes that were read may hold more than this head: count."""
-        size = sum(len(name) + len(value) + 4 for name, value in call.headers)
-        if len(call.headers) > self._max_headers or size > self._max_head:
-            self._refusal = self._refusal or (431, "the head of the request is too large")
-
-    def on_body(self, body: bytes) -> None:
-        call = self._parsing
-        if call is None or self._refusal is not None:
-            return
-        call.size += len(body)
-        if call.mount is not None and call.size > call.mount.max_body:
-            self._refusal = (413, "the body of the request is too large")
-            return
-        call.parts.append(body)
-        call.held += len(body)
+    def _piece(self, call: HTTPCall) -> None:
         if call.dispatched:
             call.feed()
             if call.held:
@@ -291,12 +201,7 @@ class H1(asyncio.Protocol):
             self._reading = False
             self._transport.pause_reading()
 
-    def on_message_complete(self) -> None:
-        call = self._parsing
-        if call is None or self._refusal is not None:
-            return
-        self._parsing = None
-        call.complete = True
+    def _request_over(self, call: HTTPCall) -> None:
         if call.dispatched:
             call.feed()
             self._await_response(call)
@@ -325,22 +230,13 @@ class H1(asyncio.Protocol):
 
     def _route(self, call: HTTPCall) -> bool:
         """Find the mount. False if the request was answered here."""
-        front = self.front
         target = call.url
-        if target[0] != SLASH and target != b"*":  # absolute form (RFC 9112, section 3.2.2)
-            _, _, rest = target.partition(b"://")
-            _, slash, path = rest.partition(b"/")
-            target = call.url = slash + path if slash else b"/"
-        if b"#" in target:
-            target = call.url = target.partition(b"#")[0]
-        mount = front.only
+        if target[0] != SLASH or b"#" in target:
+            target = call.url = origin_form(target)
+        mount = self.front.only or self.front.find(target)
         if mount is None:
-            raw = target.partition(b"?")[0]
-            path_text = (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8", "replace")
-            mount = front.route(path_text)
-            if mount is None:
-                self._answer(call, 404, "no app is mounted here", close=not call.complete)
-                return False
+            self._answer(call, 404, "no app is mounted here", close=not call.complete)
+            return False
         call.mount = mount
         if (call.length or call.size) > mount.max_body:
             self._answer(call, 413, "the body of the request is too large")
@@ -636,11 +532,3 @@ class H1(asyncio.Protocol):
 def _is_websocket(call: HTTPCall) -> bool:
     headers = dict(call.headers)
     return call.method == "GET" and headers.get(b"upgrade", b"").lower() == b"websocket" and not call.flags & HTTP10
-
-
-def _status_of(error: Exception) -> tuple[int, str]:
-    if isinstance(error, httptools.HttpParserInvalidMethodError):
-        return 400, "the method is not known"
-    if isinstance(error, httptools.HttpParserInvalidURLError):
-        return 400, "the target is not valid"
-    return 400, f"not a request of HTTP/1.1: {error}"

@@ -1,0 +1,28 @@
+"""The target of a request: in origin form, and as mounts see it."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+SLASH: Final = ord("/")
+
+
+def origin_form(target: bytes) -> bytes:
+    """Path and query of `target`, which may be in absolute form (RFC 9112, section 3.2.2); "*" stays what it is.
+
+    A fragment, which no client should send, is cut off.
+    """
+    if target[:1] != b"/" and target != b"*":
+        _, _, rest = target.partition(b"://")
+        authority, slash, path = rest.partition(b"/")
+        query = authority.partition(b"?")[2]
+        target = slash + path if slash else b"/" + (b"?" + query if query else b"")
+    return target.partition(b"#")[0] if b"#" in target else target
+
+
+def mount_path(raw_path: bytes) -> str:
+    """The path that prefixes of mounts are compared with: percent-decoded, but an encoded "/" is no boundary."""
+    if b"%" in raw_path:
+        raw_path = unquote_to_bytes(raw_path.replace(b"%2F", b"%252F").replace(b"%2f", b"%252F"))
+    return raw_path.decode("utf-8", "replace")
