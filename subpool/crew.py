@@ -40,6 +40,7 @@ class Crew:
         self.broken: SubpoolError | None = None
         self.abandoned = 0
         self._doomed: set[Member] = set()  # left, to be killed, not ended yet
+        self._leaving: set[Member] = set()  # ended, not closed yet: what they had is being freed
         self._ending = False
         self._failures = 0
 
@@ -111,10 +112,16 @@ class Crew:
     def on_ended(self, member: Member, unexpected: bool) -> None:
         """The worker has ended, by order or by itself."""
         self._doomed.discard(member)
+        if member.state != "closed":
+            self._leaving.add(member)
         if unexpected and not self._ending:
             log.error("worker %s ended unexpectedly: %s", member.id, member.cause or "its main returned")
             self._restart(member)
         self._engine.assign()
+
+    def on_closed(self, member: Member) -> None:
+        """Nothing is left of the worker."""
+        self._leaving.discard(member)
 
     def replace_stuck(self, member: Member) -> None:
         """A call on it was interrupted and did not end: kill the worker, or abandon it, and start another."""
@@ -230,12 +237,13 @@ class Crew:
             member.stop(min(drain, limit * 0.7))
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(limit):
-                for member in [*members, *self._doomed]:
+                for member in [*members, *self._doomed, *self._leaving]:
                     await member.closed.wait()
-        for member in [*members, *self._doomed]:
+        for member in [*members, *self._doomed, *self._leaving]:
             if member.state != "closed":
                 self._drop(member, f"it did not end within close_timeout={limit} s{_threads(member)}")
         self._doomed.clear()
+        self._leaving.clear()
         self._engine.router.places.clear()
         self.members.clear()
         self._ending = ending

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -62,6 +63,20 @@ class NotIsolatable(AppLoadError):
         self.args = (message, remote_traceback, module, chain)
         self.module = module
         self.chain = tuple(chain)
+
+
+class ConfigError(SubpoolError, ValueError):
+    """The configuration is wrong, and nothing was started.
+
+    `problems`: all that was found, a text each: which file and line, variable or option, and what is wrong with it.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(tuple(problems))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class RunnerError(SubpoolError):

@@ -364,6 +364,7 @@ class Member:
 
     def _on_closed(self) -> None:
         self.closed.set()
+        self.engine.crew.on_closed(self)
         if self.state == "abandoned":
             self.engine.crew.abandoned -= 1
         else:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import BOTH, environ
+from conftest import BOTH, environ, http_scope
 
 pytestmark = pytest.mark.anyio
 
@@ -250,3 +250,22 @@ async def test_threads_run_beside_each_other(make_pool: Any, fifo: Any) -> None:
             while len(arrived) < 2:
                 arrived += await started.wait()
             gate.release(2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_an_app_may_run_a_loop_of_its_own(make_pool: Any, threads: int) -> None:
+    """`asyncio.run` in a handler, whole and streamed: no loop runs where a WSGI app is called."""
+    async with make_pool("wsgi_app:app", workers=1, threads=threads) as pool:
+        for _ in range(2):
+            assert (await pool.run_wsgi(environ("/own-loop"))).body == b"from a loop"
+            async with pool.stream_asgi(http_scope("/own-loop")) as answer:
+                assert await answer.read() == b"from a loop"
+        assert (await pool.run_wsgi(environ("/own-loop"), app="wsgi_app:late")).body == b"from a loop"
+
+
+async def test_a_streamed_answer_comes_whole_from_threads(make_pool: Any) -> None:
+    """What a thread posted arrives before the end of its call."""
+    async with make_pool("wsgi_app:app", workers=1, threads=2) as pool:
+        for _ in range(100):
+            async with pool.stream_asgi(http_scope("/hello")) as answer:
+                assert await answer.read() == b"Hello, World!"

@@ -40,6 +40,8 @@ async def main() -> None:
         environ("/json/Ada", "times=3"),
         environ("/upload", form=FORM),
         environ("/page"),
+        environ("/static/django_site/style.css"),
+        environ("/admin/login/"),
         environ("/stream"),
         environ("/missing"),
         environ("/error"),

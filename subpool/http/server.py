@@ -20,6 +20,7 @@ from ..errors import SubpoolError
 from ..pool import Pool
 from .access import AccessLog
 from .front import Front, Listener, Mount
+from .groups import groups
 from .h1 import H1
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("subpool")
 
-_POOL = (
-    "workers", "isolation", "interface", "pythonpath", "venv", "preload_app", "preload", "lifespan", "threads",
-    "window", "max_pending", "max_concurrency", "start_timeout", "close_timeout", "grace",
-)  # fmt: skip
 _KINDS = {"subinterpreter": "sub-interpreter", "thread": "thread", "process": "process"}
 
 
@@ -78,42 +75,24 @@ class Server:
             log.info("%s", describe(pool, config))
 
     async def _open_pools(self) -> list[Mount]:
-        config = self.config
-        groups: dict[tuple[Any, ...], tuple[Pool, str]] = {}
         mounts: list[Mount] = []
-        specs: list[tuple[str, Any, str]] = [("", config, config.app)] if config.app else []
-        specs += [("" if mount.prefix == "/" else mount.prefix, mount, mount.app) for mount in config.mounts]
-        for prefix, spec, app in specs:
-            options = {}
-            for name in _POOL:
-                own = getattr(spec, name, None)
-                options[name] = own if own is not None else getattr(config, name)
-            key = tuple(sorted((name, repr(value)) for name, value in options.items()))
-            timeout = getattr(spec, "timeout", None)
-            max_body = getattr(spec, "max_body", None)
-            if key in groups:
-                pool, own_app = groups[key]
-            else:
-                pool, own_app = Pool(app, **{**options, "timeout": config.timeout}), app
-                await pool.__aenter__()
-                groups[key] = pool, own_app
-                self.pools.append(pool)
-            mounts.append(
-                Mount(
-                    prefix,
-                    pool.engine,
-                    None if app == own_app else app,
-                    timeout if timeout is not None else config.timeout,
-                    max_body if max_body is not None else config.max_body,
-                )
-            )
+        for group in groups(self.config):
+            pool = Pool(group.specs[0].app, **group.options)
+            await pool.__aenter__()
+            self.pools.append(pool)
+            for spec in group.specs:
+                app = None if spec.app == pool.options.app else spec.app
+                mounts.append(Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body))
         return mounts
 
     def _bind(self, name: str) -> tuple[socket.socket, str]:
         if name.startswith("unix:"):
             sock = self._bind_unix(name[5:])
         elif name.startswith("fd://"):
-            sock = socket.socket(fileno=os.dup(int(name[5:])))
+            try:
+                sock = socket.socket(fileno=os.dup(int(name[5:])))
+            except OSError as error:
+                raise OSError(error.errno, f"cannot listen on {name}: {error.strerror}") from None
         else:
             host, _, port = name.rpartition(":")
             host = host.strip("[]")

@@ -69,7 +69,7 @@ class Apps:
         if self._lock is None:
             self._lock = asyncio.Lock()
         async with self._lock:
-            app = self.load(name)
+            app: App = await self._worker.aside(self.load, name)
             if app.ready:
                 return app
             from subpool.runners.lifespan import Lifespan

@@ -110,7 +110,7 @@ class Calls:
                     await self._http.asgi(call, app, head, body)
                 else:
                     self.ended(call)
-                    self._http.wsgi(call, app, head, body)
+                    self._worker.loop.call_soon(self._http.wsgi, call, app, head, body)
                 return
             if body is None:
                 body = await self._fetch(call)
@@ -122,7 +122,7 @@ class Calls:
             await self._asgi(call, app, runner, head, body)
         else:
             self.ended(call)
-            self._dispatch(frame, app, body)
+            self._worker.loop.call_soon(self._dispatch, frame, app, body)
 
     def _dispatch(self, frame: Frame, app: App, body: bytes) -> None:
         """A call to a WSGI app, with an environ or with a scope to make one of."""

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .._interpreters import gil_enabled
@@ -117,6 +117,34 @@ class Worker:
                 self.lanes.out.send(frames, loans)
             except LaneClosed:
                 self.stop(0.0)
+
+    # code that must not see the loop
+
+    def plainly(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call `function`, from a callback, as if no loop ran here: a WSGI app may use `asyncio.run`, and Django's ORM
+        asks whether a loop runs."""
+        asyncio._set_running_loop(None)
+        try:
+            return function(*args)
+        finally:
+            asyncio._set_running_loop(self.loop)
+
+    async def aside(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The same from a task: in a callback of its own."""
+        over: asyncio.Future[Any] = self.loop.create_future()
+
+        def run() -> None:
+            if over.done():
+                return  # cancelled meanwhile
+            try:
+                value = self.plainly(function, *args)
+            except BaseException as error:
+                over.set_exception(error)
+            else:
+                over.set_result(value)
+
+        self.loop.call_soon(run)
+        return await over
 
     # receiving
 

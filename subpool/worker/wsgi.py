@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ class WSGICalls:
     def run(self, call: int, app: App, runner: str | None, environ: dict[str, Any], body: bytes, asgi: bool) -> None:
         """Run the call, here or on a thread. `asgi`: the answer is wanted in the types of ASGI."""
         if self._threads == 1:
-            self._worker.post(*self._answer(self._worker.step, call, app, runner, environ, body, asgi))
+            worker = self._worker
+            worker.post(*worker.plainly(self._answer, worker.step, call, app, runner, environ, body, asgi))
             return
         loop = self._worker.loop
 
@@ -106,7 +108,7 @@ class WSGICalls:
         calls, loop = self._worker.calls, self._worker.loop
         if not self.threaded:
             try:
-                run(self._worker.step)
+                self._worker.plainly(run, self._worker.step)
             except BaseException as error:
                 calls.failed(call, error)
             finally:
@@ -152,17 +154,30 @@ class WSGICalls:
                 step.leave()
 
         if not threaded:
-            run(worker.step)
+            await worker.aside(run, worker.step)
             return
+        over: asyncio.Future[None] = worker.loop.create_future()
+
+        def ended(error: BaseException | None) -> None:
+            self._free(call)
+            if over.done():
+                return  # nobody waits any more
+            if error is None:
+                over.set_result(None)
+            else:
+                over.set_exception(error)
 
         def on_thread() -> None:
+            error = None
             try:
                 run(self._step(call))
-            finally:
-                worker.loop.call_soon_threadsafe(self._free, call)
+            except BaseException as caught:
+                error = caught
+            worker.loop.call_soon_threadsafe(ended, error)  # behind everything that it posted
 
         self.steps[call] = Step()
-        await worker.loop.run_in_executor(self._pool(), on_thread)
+        self._pool().submit(on_thread)
+        await over
 
     def _pool(self) -> Executor:
         if self._executor is None:

@@ -1,5 +1,6 @@
 """A bare WSGI app whose paths each show one behaviour."""
 
+import asyncio
 import io
 import json
 import sys
@@ -223,6 +224,17 @@ def real_file(environ, start_response):
     return environ["wsgi.file_wrapper"](open(gates.query(environ["QUERY_STRING"])["path"], "rb"))
 
 
+@on("/own-loop")
+def own_loop(environ, start_response):
+    async def inner():
+        await asyncio.sleep(0)
+        return b"from a loop"
+
+    body = asyncio.run(inner())
+    start_response("200 OK", [])
+    return [body]
+
+
 @on("/hints")
 def hints(environ, start_response):
     environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload")])
@@ -298,3 +310,8 @@ def import_module(environ, start_response):
     __import__(environ["QUERY_STRING"])
     start_response("200 OK", [])
     return [b"imported"]
+
+
+def late(environ, start_response):
+    """The same app under another name: imported at its first call."""
+    return app(environ, start_response)

@@ -1,1 +1,1 @@
-"""An ordinary Django project, as small as one can be. It knows nothing of subpool."""
+"""An ordinary Django project, as small as one with an admin and static files can be. It knows nothing of subpool."""

@@ -1,4 +1,4 @@
-"""JSON, an upload, a template, a streamed answer, an error."""
+"""JSON, an upload, a template, rows of the database, a streamed answer, an error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
+
+from .models import Note
 
 
 def greet(request: HttpRequest, name: str) -> JsonResponse:
@@ -14,8 +17,9 @@ def greet(request: HttpRequest, name: str) -> JsonResponse:
     return JsonResponse({"hello": name, "times": int(request.GET.get("times", 1))})
 
 
+@csrf_exempt
 def upload(request: HttpRequest) -> JsonResponse:
-    """A file of a multipart form."""
+    """A file of a multipart form, which is not one of this site: so it has no token."""
     file = request.FILES["file"]
     data = file.read()
     answer = {"name": file.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -25,6 +29,11 @@ def upload(request: HttpRequest) -> JsonResponse:
 def page(request: HttpRequest) -> HttpResponse:
     """A template."""
     return render(request, "django_page.html", {"items": ["one", "<two>"]})
+
+
+def notes(request: HttpRequest) -> JsonResponse:
+    """The notes, which are written in the admin."""
+    return JsonResponse({"notes": list(Note.objects.values_list("text", flat=True))})
 
 
 def stream(request: HttpRequest) -> StreamingHttpResponse:
