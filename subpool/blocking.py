@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -34,6 +35,7 @@ class BlockingPool:
             stack.enter_context(portal.wrap_async_context_manager(self._pool))
             self._portal = portal
             self._stack = stack.pop_all()
+        atexit.register(self.close)  # a program may end without closing it
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -42,6 +44,7 @@ class BlockingPool:
     def close(self) -> None:
         """End the pool and its loop. A second call does nothing."""
         self._portal = None
+        atexit.unregister(self.close)
         self._stack.close()
 
     def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:

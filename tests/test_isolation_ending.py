@@ -78,6 +78,14 @@ def test_a_pool_that_nobody_closed(isolation: str, tmp_path: Path) -> None:
     assert done.returncode >= 0, done.stderr
 
 
+@pytest.mark.parametrize("way", ["sys.exit(3)", "raise LookupError('at the end')", "pass"])
+def test_the_programs_own_status_survives_a_forgotten_pool(isolation: str, tmp_path: Path, way: str) -> None:
+    done = run(tmp_path, isolation, FORGOTTEN + f"\n    {way}")
+    assert done.stdout.startswith("200"), done.stderr
+    assert done.returncode == {"sys.exit(3)": 3, "pass": 0}.get(way, 1), done.stderr
+    assert "did not end" not in done.stderr
+
+
 @pytest.mark.parametrize("way", ["sys.exit(3)", "raise SystemExit(3)", "raise LookupError('at the end')"])
 def test_the_programs_own_status_survives_an_abandoned_worker(isolation: str, tmp_path: Path, way: str) -> None:
     done = run(tmp_path, isolation, BLOCKED + f"\n    {way}")
