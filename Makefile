@@ -1,4 +1,5 @@
 # make demo    set up .venv and do the main job end to end: real requests through a pool of two workers
+# make serve   serve an example at http://127.0.0.1:8000   EXAMPLE=examples/guides SERVE=sse:app picks another
 # make test    the whole suite           TESTS="tests/test_pool.py -k lifespan" picks some of it
 # make test-core   the channel, isolation, runner and pool tests, with few dependencies
 # make soak    the tests that run for minutes
@@ -12,6 +13,8 @@
 
 PYTHON ?=
 TESTS ?= tests
+EXAMPLE ?= examples/demo
+SERVE ?= demo_asgi:app
 PYTEST_ARGS ?=
 CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py)
 
@@ -29,11 +32,14 @@ PY := $(VENV)/bin/python
 # An environment whose interpreter has gone, or whose folder was moved, is made again.
 $(shell scripts/make-env --check '$(VENV)' '$(PYTHON)')
 
-.PHONY: demo test test-core core-env soak perf-calls perf-fairness perf-loans lint clean
+.PHONY: demo serve test test-core core-env soak perf-calls perf-fairness perf-loans lint clean
 .NOTPARALLEL:
 
-demo: $(VENV)/.stamp-base
+demo: $(VENV)/.stamp-server
 	@$(PY) examples/demo/demo.py
+
+serve: $(VENV)/.stamp-server
+	$(VENV)/bin/subpool serve $(SERVE) --pythonpath $(EXAMPLE) $(ARGS)
 
 test: $(VENV)/.stamp-test
 	$(PY) -m pytest $(PYTEST_ARGS) $(TESTS)

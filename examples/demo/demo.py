@@ -1,4 +1,5 @@
-"""One pool of two workers, an ASGI and a WSGI app: real requests, their answers, the pool's statistics.
+"""One pool of two workers, an ASGI and a WSGI app: real requests, their answers, the pool's statistics; then the same
+apps behind the server, asked over HTTP.
 
 Run it with `make demo`. Ends with status 0 when every answer is what it should be.
 """
@@ -7,15 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from subpool import AppError, Pool, PoolStats
+from subpool.http.config import ServerConfig
+from subpool.http.server import Server
 
 HERE = Path(__file__).resolve().parent
 UPLOAD = os.urandom(1_000_000)
@@ -124,6 +131,46 @@ async def burst(pool: Pool) -> None:
     expect("the answers of the burst", sum(by_worker.values()), BURST)
 
 
+async def server() -> None:
+    """`subpool serve` in this program: both apps under prefixes, asked by the standard library's client."""
+    config = ServerConfig(
+        bind=["127.0.0.1:0"],
+        workers=2,
+        pythonpath=[str(HERE)],
+        mounts=[{"prefix": "/asgi", "app": "demo_asgi:app"}, {"prefix": "/wsgi", "app": "demo_wsgi:application"}],
+    )
+    running = Server(config)
+    await running.start()
+    try:
+        address = running.addresses[0]
+        print(f"Server at {address}")
+        for prefix in ("/asgi", "/wsgi"):
+            status, worker, body = await anyio.to_thread.run_sync(ask, f"{address}{prefix}/json", NUMBERS)
+            show(f"POST {prefix}/json", worker, status, body.decode())
+            expect("the sum", json.loads(body), {"sum": 6.5})
+            status, worker, body = await anyio.to_thread.run_sync(ask, f"{address}{prefix}/upload", UPLOAD)
+            show(f"POST {prefix}/upload", worker, status, f"sha256 {json.loads(body)['sha256'][:16]}...")
+            expect("the upload", json.loads(body), {"bytes": len(UPLOAD), "sha256": DIGEST})
+            status, worker, body = await anyio.to_thread.run_sync(ask, f"{address}{prefix}/stream", None)
+            show(f"GET {prefix}/stream", worker, status, repr(body))
+            expect("the stream", body, b"one two three")
+            status, worker, _ = await anyio.to_thread.run_sync(ask, f"{address}{prefix}/error", None)
+            show(f"GET {prefix}/error", "-", status, "the traceback is in the log")
+            expect("the error", status, 500)
+    finally:
+        await running.stop(5.0)
+
+
+def ask(url: str, body: bytes | None) -> tuple[int, str | None, bytes]:
+    """Status, worker and body of an answer."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=20) as answer:
+            return answer.status, answer.headers["x-worker"], answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None, error.read()
+
+
 def table(stats: PoolStats) -> None:
     """Print the pool's statistics: one line a worker, times in milliseconds."""
     print(f"Statistics ({stats.isolation}; {stats.pending} waiting, {stats.refused} refused)")
@@ -145,6 +192,8 @@ async def main() -> None:
         await wsgi(pool)
         await burst(pool)
         table(pool.stats())
+    logging.getLogger("subpool.error").addHandler(logging.NullHandler())  # the errors that are asked for
+    await server()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(value).encode()})
 
-    match scope["path"]:
+    match scope["path"].removeprefix(scope.get("root_path", "")):
         case "/json":
             numbers = json.loads(await read(receive))["numbers"]
             await answer(200, {"sum": sum(numbers)})
