@@ -18,7 +18,9 @@ list.
 from __future__ import annotations
 
 import logging
+import os
 import re
+import stat
 
 from subpool.wsgi_io import FileWrapper
 
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 
         def whole(self, status: str, headers: list[tuple[str, str]], body: bytes, /) -> object:
             """In place of `start` and `write`: all at once."""
+
+        def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int, /) -> bool:
+            """The same with a part of a file as the body; the descriptor stays the caller's. False: not possible."""
 
 
 __all__ = ["FileWrapper", "Response", "check_headers", "run_wsgi", "serve_wsgi"]
@@ -100,7 +105,32 @@ def serve_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: Sink) -> No
             response.sent = response.ended = True
             sink.whole(response.status, response.headers, body)
             return
+    if type(result) is FileWrapper and _send_file(response, result, sink):
+        return
     response.drain(result)
+
+
+def _send_file(response: Response, result: FileWrapper, sink: Sink) -> bool:
+    """Have a real file sent by the kernel (PEP 3333, "Optional Platform-Specific File Handling"). False: it is none."""
+    if response.status is None or response.sent or response.bodiless:
+        return False
+    try:
+        fd = result.filelike.fileno()
+        offset = result.filelike.tell()
+        found = os.fstat(fd)
+    except (AttributeError, OSError, ValueError):
+        return False
+    count = found.st_size - offset
+    if not stat.S_ISREG(found.st_mode) or (response.left is not None and response.left > count):
+        return False
+    if response.left is not None:
+        count = response.left
+    if not sink.file(response.status, response.headers, fd, offset, count):
+        return False
+    response.sent = response.ended = True
+    if (close := getattr(result, "close", None)) is not None:
+        close()
+    return True
 
 
 class _Buffer:
@@ -117,6 +147,9 @@ class _Buffer:
     def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
         self.start(status, headers)
         self.write(body)
+
+    def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
+        return False
 
 
 class Response:

@@ -6,6 +6,7 @@ States: starting -> ready (<-> stalled) -> stopping -> ended -> closed; or aband
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -160,12 +161,18 @@ class Member:
                 if call.state == c.GIVEN_UP:
                     call = None
         if call is None:
-            if isinstance(body, memoryview):
-                self.give_back(body)
+            self.drop(body)
             return
         call.wire(self, frame, body)
         if frame[3] & DONE:
             self.served += 1
+
+    def drop(self, body: Any) -> None:
+        """Nobody wants the body of a WIRE frame any more."""
+        if isinstance(body, memoryview):
+            self.give_back(body)
+        elif isinstance(body, tuple):
+            os.close(body[0])
 
     def give_back(self, loan: memoryview) -> None:
         loan.release()

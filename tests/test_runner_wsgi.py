@@ -38,6 +38,9 @@ class Sink:
         self.answer = status, headers
         self.events.append(("start", status))
 
+    def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
+        return False
+
     def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
         self.start(status, headers)
         if body:

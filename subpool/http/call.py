@@ -61,8 +61,8 @@ class HTTPCall(Call):
                 connection.on_whole(self, frame[2], frame[4])
             else:
                 connection.on_wire(self, member, frame, body)
-        elif isinstance(body, memoryview):
-            member.give_back(body)
+        else:
+            member.drop(body)
 
     def wanted(self) -> Any:
         if self.connection is not None:

@@ -28,6 +28,7 @@ from .target import SLASH, origin_form
 if TYPE_CHECKING:
     from ..channels.frames import Frame
     from ..member import Member
+    from .sendfile import FileSender
 
 log = logging.getLogger("subpool")
 errors = logging.getLogger("subpool.error")
@@ -59,6 +60,7 @@ class H1(Reader, asyncio.Protocol):
         self._pending = b""  # bytes that were read and not parsed
         self._lent: list[tuple[Member, memoryview]] = []  # loans that the transport still writes
         self._written = 0
+        self._sender: FileSender | None = None  # of a file that is the rest of the response
 
     def __repr__(self) -> str:
         state = "lingering" if self._lingering else "busy" if self._current else "idle"
@@ -87,6 +89,9 @@ class H1(Reader, asyncio.Protocol):
         calls = [self._current, *self._calls] if self._current is not None else list(self._calls)
         self._current = self._parsing = None
         self._calls.clear()
+        if self._sender is not None:
+            self._sender.stop()
+            self._sender = None
         for call in calls:
             if call is not None:
                 call.leave()
@@ -107,7 +112,9 @@ class H1(Reader, asyncio.Protocol):
         self._paused = False
         self._release()
         call = self._current
-        if call is not None:
+        if self._sender is not None:
+            self._sender.go_on()
+        elif call is not None:
             if call.begun:
                 self.deadline = NEVER
             self._acknowledge(call, 1)
@@ -314,6 +321,9 @@ class H1(Reader, asyncio.Protocol):
             self.deadline = NEVER
         if body is None:
             transport.write(head)
+        elif isinstance(body, tuple):
+            self._send_file(call, body, bool(flags & CLOSE))
+            return
         else:
             size += len(body) + len(tail)
             if head:
@@ -333,6 +343,24 @@ class H1(Reader, asyncio.Protocol):
             call.unacknowledged += size
             if not self._paused:
                 self._acknowledge(call, ACK)
+
+    def _send_file(self, call: HTTPCall, file: tuple[int, int, int], close: bool) -> None:
+        """The rest of the response is a part of a file."""
+        from .sendfile import FileSender
+
+        def done(error: OSError | None) -> None:
+            self._sender = None
+            if error is None:
+                self._done(call, close)
+            else:
+                self._abort(call)
+
+        call.sent += file[2]
+        self._sender = FileSender(self.front.loop, self._transport, file, done)
+        self._written = file[2]
+        self.deadline = self.front.now + self._config.write_timeout
+        if not self._transport.get_write_buffer_size():
+            self._sender.go_on()
 
     def _acknowledge(self, call: HTTPCall, least: int) -> None:
         if call.unacknowledged >= least and call.member is not None:
@@ -354,7 +382,7 @@ class H1(Reader, asyncio.Protocol):
 
     def on_end(self, call: HTTPCall) -> None:
         """The app has returned."""
-        if call is self._current:  # without the end of its response: its connection has gone meanwhile
+        if call is self._current and self._sender is None:  # without the end of its response
             self._abort(call)
 
     def on_error(self, call: HTTPCall, error: BaseException) -> None:
@@ -477,7 +505,9 @@ class H1(Reader, asyncio.Protocol):
             self._answer(self._parsing or HTTPCall(0, self), *self._refusal)
         elif call.begun:
             left = self._transport.get_write_buffer_size()
-            if self._paused and left < self._written:
+            if self._sender is not None:
+                left = self._sender.left
+            if (self._paused or self._sender is not None) and left < self._written:
                 self._written = left
                 self.deadline = self.front.now + config.write_timeout
             else:

@@ -38,6 +38,17 @@ def wire_frame(
     return (f.WIRE, call, status, flags, head + body + tail if body or tail else head, None, b""), None
 
 
+def can_give(worker: Worker) -> bool:
+    """Whether the front may have descriptors of this worker: only in one process."""
+    return bool(worker.setup["kind"] != "process")
+
+
+def give_file(worker: Worker, call: int, status: int, wire: Wire, fd: int, offset: int, count: int) -> None:
+    """Let the front send that part of a file, and with it the end of the response. It gets a descriptor of its own."""
+    flags = LAST | CLOSE if wire.close else LAST
+    worker.post((f.WIRE, call, status, flags, b"", (os.dup(fd), offset, count), b""))
+
+
 class H1Port(HTTPExchange):
     """`receive` and `send` of one request. Everything that is sent becomes WIRE frames."""
 
@@ -197,6 +208,10 @@ class H1Port(HTTPExchange):
         """`http.response.pathsend` (ASGI "Path Send"): the bytes of a file are the whole body."""
         with open(path, "rb") as file:  # noqa: ASYNC230  the kernel has it, or reads ahead
             size = os.fstat(file.fileno()).st_size
+            if can_give(self._worker) and size and not self._bodiless:
+                self._post(FIRST, self._head(size))
+                give_file(self._worker, self._call, self.status, self._wire, file.fileno(), 0, size)
+                return
             self._post(FIRST, self._head(size))
             while not self._bodiless and (data := file.read(PIECE)):
                 self._post(0, b"", data)
@@ -257,6 +272,7 @@ class H1SyncPort(SyncPort):
         self._head_only = request[1] == "HEAD"
         self._first: bytes | None = None  # the head, until the first piece of the body
         self._status = 0
+        self._ended_elsewhere = False  # the response has ended, the call has not
         self._block = NOTHING
         self._reason = b""
 
@@ -270,6 +286,25 @@ class H1SyncPort(SyncPort):
         head = self._begin(len(body))
         self.state = "over"
         self._send(FIRST | LAST | DONE, head, body)
+
+    def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
+        """A part of a file as the whole body. False if it has to be sent piece by piece."""
+        if not can_give(self._worker) or not count or self._head_only:
+            return False
+        self.start(status, headers)
+        self._send(FIRST, self._begin(count))
+        self.state = "over"
+        if self._threaded:
+            owned = os.dup(fd)  # the app may close its own before the loop comes to it
+            self._worker.loop.call_soon_threadsafe(self._give, owned, offset, count)
+        else:
+            give_file(self._worker, self._call, self._status, self._wire, fd, offset, count)
+        self._ended_elsewhere = True
+        return True
+
+    def _give(self, fd: int, offset: int, count: int) -> None:
+        give_file(self._worker, self._call, self._status, self._wire, fd, offset, count)
+        os.close(fd)
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         self._status, pairs = asgi_answer(status, headers)
@@ -299,6 +334,14 @@ class H1SyncPort(SyncPort):
             self._send(LAST | DONE, self._wire.end())
         elif self.state != "over":
             self._send(FIRST | LAST | DONE, self._begin(0))
+        elif self._ended_elsewhere:
+            self._post_end()
+
+    def _post_end(self) -> None:
+        if self._threaded:
+            self._worker.post_threadsafe((f.END, self._call))
+        else:
+            self._worker.post((f.END, self._call))
 
     def _send(self, flags: int, head: bytes, body: bytes = b"", tail: bytes = b"") -> None:
         if flags & LAST and self._wire.close:

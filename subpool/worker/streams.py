@@ -280,6 +280,10 @@ class SyncPort(_Port):
         self.state = BODY
         self._post({"type": "http.response.start", "status": code, "headers": pairs, "reason": status[4:]})
 
+    def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
+        """Only HTTP/1.1 can have a file sent by the kernel."""
+        return False
+
     def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
         """An answer that is there whole."""
         self.start(status, headers)
