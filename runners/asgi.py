@@ -17,8 +17,6 @@ from subpool.types import ASGIApp, Headers, Message
 class Buffered(HTTPExchange):
     """The app's side of such an exchange: its `receive` and `send`."""
 
-    __slots__ = ("_chunks", "_finished", "_request")
-
     def __init__(self, method: str, body: bytes) -> None:
         super().__init__(method)
         self._request: bytes | None = body

@@ -133,16 +133,18 @@ class HTTPExchange:
     `status`, `headers` are there from the start on; `done` when the response is complete.
     """
 
-    __slots__ = ("_bodiless", "_left", "done", "headers", "state", "status", "trailers")
+    # Defaults live on the class: an instance stores only what differs.
+    state = START
+    status = 0
+    headers: Headers = ()  # type: ignore[assignment]
+    trailers = False
+    done = False
+    _left = -1  # bytes that the declared length still allows; -1: no length
+    _bodiless = False
 
     def __init__(self, method: str) -> None:
-        self.state = START
-        self.status = 0
-        self.headers: Headers = []
-        self.trailers = False
-        self.done = False
-        self._left = -1  # bytes that the declared length still allows; -1: no length
-        self._bodiless = method == "HEAD"
+        if method == "HEAD":
+            self._bodiless = True
 
     def __repr__(self) -> str:
         return f"<HTTPExchange {self.state}, status {self.status}>"

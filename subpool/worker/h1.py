@@ -52,28 +52,22 @@ def give_file(worker: Worker, call: int, status: int, wire: Wire, fd: int, offse
 class H1Port(HTTPExchange):
     """`receive` and `send` of one request. Everything that is sent becomes WIRE frames."""
 
-    __slots__ = (
-        "_begun", "_block", "_call", "_flags", "_held", "_holding", "_inbox", "_request", "_site", "_streamed",
-        "_trailers", "_wire", "_worker",
-    )  # fmt: skip
+    _begun = False
+    _holding = True
+    _held: tuple[int, bytes, bytes, bytes] | None = None  # flags, head, body, tail of the last frame
+    _inbox: Inbox | None = None
+    _streamed = False
 
     def __init__(self, worker: Worker, call: int, request: Request, site: Site, body: bytes | None) -> None:
-        self.state = START
-        self.status = 0
-        self.trailers = self.done = False
-        self._left = -1
-        self._bodiless = request[1] == "HEAD"
+        if request[1] == "HEAD":
+            self._bodiless = True
         self._worker = worker
         self._call = call
         self._request = body  # None: it comes in pieces, or has been received
         self._flags = request[5]
         self._site = site
-        self._begun = False
-        self._holding = True
-        self._held: tuple[int, bytes, bytes, bytes] | None = None  # flags, head, body, tail of the last frame
-        self._inbox: Inbox | None = None
-        self._streamed = body is None
         if body is None:
+            self._streamed = True
             self._open()
 
     def _open(self) -> Inbox:
