@@ -16,7 +16,7 @@ from .wsgi_io import FileWrapper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Protocol
 
     class Readable(Protocol):
@@ -157,7 +157,13 @@ def from_scope(scope: Mapping[str, Any]) -> dict[str, Any]:
         environ["REMOTE_ADDR"] = client[0]
         if client[1] is not None:
             environ["REMOTE_PORT"] = str(client[1])
-    for raw_name, raw_value in scope.get("headers", ()):
+    add_headers(environ, scope.get("headers", ()))
+    return environ
+
+
+def add_headers(environ: dict[str, Any], headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Add request headers. Raises ValueError for two Content-Lengths that differ."""
+    for raw_name, raw_value in headers:
         key = _keys.get(raw_name)
         if key is None:
             key = _environ_key(raw_name)
@@ -167,7 +173,6 @@ def from_scope(scope: Mapping[str, Any]) -> dict[str, Any]:
         if key in environ:
             value = _join(key, environ[key], value)
         environ[key] = value
-    return environ
 
 
 def _environ_key(name: bytes) -> str:

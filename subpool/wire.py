@@ -92,14 +92,14 @@ def block(headers: Iterable[Any]) -> Block:
     return found
 
 
-def whole(flags: int, date: bool, extra: bytes, status: int, headers: Block, body: bytes) -> tuple[bytes, bool]:
+def whole(flags: int, date: bool, extra: bytes, line: bytes, headers: Block, body: bytes) -> tuple[bytes, bool]:
     """A final response whose body is there whole, and is to be sent: its head, and whether the connection closes.
 
     What `Wire.head` makes of the same, in one go.
     """
     data, declared, has_date, has_server, close = headers
     close = close or not flags & KEEP_ALIVE
-    head = (_lines.get(status) or status_line(status)) + data
+    head = line + data
     if declared < 0:
         head += b"content-length: %d\r\n" % len(body)
     if date and not has_date:

@@ -16,7 +16,7 @@ from ..channels.exchange import DONE as COMPLETE
 from ..channels.frames import Frame
 from ..errors import ClientGone
 from ..types import Headers, Message
-from ..wire import CLOSE, DONE, FIRST, LAST, Block, Wire, block, informational, whole
+from ..wire import CLOSE, DONE, FIRST, LAST, Block, Wire, block, informational, status_line, whole
 from .answers import asgi_answer
 from .streams import Inbox, SyncPort
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 PIECE: Final = 256 * 1024  # bytes of a file read at once
+CACHED: Final = 256  # entries of each cache
 NOTHING: Final = Block(b"", -1, False, False, False)
+_status_lines: dict[str, tuple[bytes, int]] = {}
+_wsgi_blocks: dict[tuple[tuple[str, str], ...], Block] = {}
 
 
 def wire_frame(
@@ -182,7 +185,8 @@ class H1Port(HTTPExchange):
 
     def _whole(self, body: bytes) -> None:
         site = self._site
-        head, close = whole(self._flags, site.date, site.extra, self.status, self._block, body)
+        line = status_line(self.status)
+        head, close = whole(self._flags, site.date, site.extra, line, self._block, body)
         self._begun = True
         flags = FIRST | LAST | CLOSE if close else FIRST | LAST
         if self._holding:
@@ -260,15 +264,17 @@ class H1Port(HTTPExchange):
 class H1SyncPort(SyncPort):
     """The same for a WSGI app (`runners.wsgi.Sink`)."""
 
+    _wire: Wire
+    _status = 0
+    _block = NOTHING
+    _reason = b""
+    _ended_elsewhere = False  # the response has ended, the call has not
+
     def __init__(self, worker: Worker, call: int, inbox: Inbox, threaded: bool, request: Request, site: Site) -> None:
         super().__init__(worker, call, inbox, threaded)
-        self._wire = Wire(request[5], site.date, site.extra)
+        self._flags = request[5]
+        self._site = site
         self._head_only = request[1] == "HEAD"
-        self._first: bytes | None = None  # the head, until the first piece of the body
-        self._status = 0
-        self._ended_elsewhere = False  # the response has ended, the call has not
-        self._block = NOTHING
-        self._reason = b""
 
     def hint(self, headers: list[tuple[str, str]]) -> None:
         if self.state is START and not self._inbox.gone:
@@ -276,10 +282,16 @@ class H1SyncPort(SyncPort):
 
     def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
         """An answer that is there whole."""
-        self.start(status, headers)
-        head = self._begin(len(body))
+        line, code = _status_line(status)
+        site = self._site
+        head, close = whole(self._flags, site.date, site.extra, line, _wsgi_block(headers), body)
+        self._status = code
         self.state = "over"
-        self._send(FIRST | LAST | DONE, head, body)
+        flags = FIRST | LAST | DONE | CLOSE if close else FIRST | LAST | DONE
+        if self._threaded:
+            self._worker.loop.call_soon_threadsafe(self._post_wire, flags, head, body, b"")
+        else:
+            self._post_wire(flags, head, body, b"")
 
     def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
         """A part of a file as the whole body. False if it has to be sent piece by piece."""
@@ -301,8 +313,9 @@ class H1SyncPort(SyncPort):
         os.close(fd)
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
-        self._status, pairs = asgi_answer(status, headers)
-        self._block = block(pairs)
+        self._status = int(status[:3])
+        self._block = _wsgi_block(headers)
+        self._wire = Wire(self._flags, self._site.date, self._site.extra)
         self._reason = status[4:].encode("latin-1")
         self.state = "body"
 
@@ -351,3 +364,26 @@ class H1SyncPort(SyncPort):
 
     def _post_wire(self, flags: int, head: bytes, body: bytes, tail: bytes) -> None:
         self._worker.post(*wire_frame(self._worker, self._call, self._status, flags, head, body, tail))
+
+
+def _status_line(status: str) -> tuple[bytes, int]:
+    """A checked status as in "200 OK": its line, its code."""
+    found = _status_lines.get(status)
+    if found is None:
+        code = int(status[:3])
+        found = status_line(code, status[4:].encode("latin-1")), code
+        if len(_status_lines) < CACHED:
+            _status_lines[status] = found
+    return found
+
+
+def _wsgi_block(headers: list[tuple[str, str]]) -> Block:
+    """Checked headers of a WSGI app as bytes."""
+    key = tuple(headers)
+    found = _wsgi_blocks.get(key)
+    if found is None:
+        found = block([(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers])
+        if len(_wsgi_blocks) >= CACHED:
+            _wsgi_blocks.clear()
+        _wsgi_blocks[key] = found
+    return found

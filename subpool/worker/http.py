@@ -10,7 +10,7 @@ import marshal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..environ import complete, from_scope
+from ..environ import add_headers, complete, from_scope
 from ..wire import HTTP10
 from ..wsgi_io import ErrorStream, make_input
 from .apps import App
@@ -41,6 +41,7 @@ class Site(NamedTuple):
     extensions: dict[str, Any]  # besides those that HTTP/1.1 has anyway
     date: bool
     extra: bytes
+    environ: dict[str, Any]  # what all requests have in common
 
 
 class Sites:
@@ -59,7 +60,9 @@ class Sites:
         if found is None:
             fields = marshal.loads(blob, allow_code=False)
             template = {"type": "http", **fields["scope"]}
-            found = self._known[blob] = Site(template, fields["extensions"], fields["date"], fields["extra"])
+            environ = from_scope({**template, "path": "", "method": ""})
+            environ = complete(environ, stream=None, errors=None, multithread=False, worker=0)
+            found = self._known[blob] = Site(template, fields["extensions"], fields["date"], fields["extra"], environ)
             if len(self._known) > TEMPLATES:
                 self._known.popitem(last=False)
         return found
@@ -97,6 +100,34 @@ def build_scope(site: Site, request: Request, state: dict[str, Any], worker: int
     else:
         scope["http_version"] = "1.1"
     return scope
+
+
+def build_environ(site: Site, request: Request) -> dict[str, Any]:
+    """The WSGI environ of `request` (PEP 3333), but for what depends on the worker."""
+    _, method, target, headers, client, flags = request
+    raw_path, _, query = target.partition(b"?")
+    if b"%" in raw_path:
+        from urllib.parse import unquote_to_bytes
+
+        raw_path = unquote_to_bytes(raw_path)
+    path = raw_path.decode("latin-1")
+    environ = site.environ.copy()
+    root = environ["SCRIPT_NAME"]
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    environ["REQUEST_METHOD"] = method
+    environ["PATH_INFO"] = path
+    environ["QUERY_STRING"] = query.decode("latin-1")
+    environ["SERVER_PROTOCOL"] = "HTTP/1.0" if flags & HTTP10 else "HTTP/1.1"
+    if client is not None:
+        environ["REMOTE_ADDR"] = client[0]
+        environ["REMOTE_PORT"] = str(client[1])
+    add_headers(environ, headers)
+    return environ
+
+
+def _no_hints(headers: list[tuple[str, str]]) -> None:
+    """`wsgi.early_hints` where they cannot be sent (RFC 8297: they are optional)."""
 
 
 class HTTPCalls:
@@ -142,16 +173,14 @@ class HTTPCalls:
         try:
             site = self._sites.get(request[0])
             port = H1SyncPort(worker, call, worker.calls.inbox(call), threads.threaded, request, site)
-            scope = build_scope(site, request, app.scopes.state, worker.id)
-            early_hints = None
-            if "http.response.early_hint" in scope["extensions"]:
-                early_hints = lambda headers: port.hint(check_headers(headers)[0])  # noqa: E731
             errors = ErrorStream({"request": call})
-            stream = make_input(b"", port.pull) if body is None else make_input(body, None)
-            environ = complete(
-                from_scope(scope), stream=stream, errors=errors, early_hints=early_hints,
-                multithread=worker.shared or threads.threaded, multiprocess=not worker.shared, worker=worker.id,
-            )  # fmt: skip
+            environ = build_environ(site, request)
+            environ["wsgi.input"] = make_input(b"", port.pull) if body is None else make_input(body, None)
+            environ["wsgi.errors"] = errors
+            environ["wsgi.multithread"] = worker.shared or threads.threaded
+            environ["wsgi.multiprocess"] = not worker.shared
+            environ["wsgi.early_hints"] = _no_hints if request[5] & HTTP10 else lambda h: port.hint(check_headers(h)[0])
+            environ["subpool.worker"] = worker.id
         except Exception as error:
             worker.calls.forget(call)
             worker.calls.failed(call, error)
