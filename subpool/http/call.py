@@ -29,6 +29,7 @@ class HTTPCall(Call):
     forwarded = False  # there are headers of a proxy
     flags = 0  # `wire.KEEP_ALIVE`, `wire.HTTP10`
     headers_complete = False
+    upgrade = False  # httptools ends such a request at its head
     complete = False  # the whole request is here
     streamed = False  # its body goes to the app in pieces
     dispatched = False

@@ -59,6 +59,8 @@ class H1(Reader, asyncio.Protocol):
         self._reading = True
         self._pending = b""  # bytes that were read and not parsed
         self._lent: list[tuple[Member, memoryview]] = []  # loans that the transport still writes
+        self._fresh = True  # nothing was read yet
+        self._opening = b""  # but so much that HTTP/2 is possible
         self._written = 0
         self._sender: FileSender | None = None  # of a file that is the rest of the response
 
@@ -137,8 +139,15 @@ class H1(Reader, asyncio.Protocol):
             self._hold(data)
             return
         if self._parsing is None:
-            if data.startswith(b"PRI") and PREFACE.startswith(data[: len(PREFACE)]) and self._to_h2(data):
-                return
+            if self._fresh:
+                data = self._opening + data
+                if data[:1] == b"P" and PREFACE.startswith(data[: len(PREFACE)]):
+                    if len(data) < 3:  # "PRI", or "POST", "PUT", "PATCH"
+                        self._opening = data
+                        return
+                    if self._to_h2(data):
+                        return
+                self._fresh = False
             self.deadline = self.front.now + self._config.head_timeout
         self._parse(data)
 
@@ -535,15 +544,21 @@ class H1(Reader, asyncio.Protocol):
 
             self.front.closed(self)
             self._calls.clear()
+            self._parsing = None
+            self._release()
             other = WebSocket(self.front, self.listener, self.client, call)
             self._transport.set_protocol(other)
             other.connection_made(self._transport)
             if rest:
                 other.data_received(rest)
             return
-        self._parser = httptools.HttpRequestParser(self)
-        call.flags &= ~KEEP_ALIVE
-        self._next()
+        self.resume_body(call)
+        if not call.complete:
+            self._body_follows(call)
+        if self._current is None:
+            self._next()
+        if rest:
+            self.data_received(rest)
 
     def _to_h2(self, data: bytes) -> bool:
         """A client that begins with the preface of HTTP/2 (RFC 9113, section 3.3)."""

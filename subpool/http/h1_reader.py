@@ -67,6 +67,8 @@ class Reader:
         if call is None:
             self._parsing = HTTPCall(next(self.front.ids), self._connection(), url)
             self._calls.append(self._parsing)
+        elif call.headers_complete:
+            return  # see `resume_body`
         else:
             url = call.url = call.url + url
         if len(url) > self._max_line:
@@ -98,10 +100,12 @@ class Reader:
 
     def on_headers_complete(self) -> None:
         call = self._parsing
-        if call is None:
+        if call is None or call.headers_complete:
             return
         call.headers_complete = True
         parser = self._parser
+        if parser.should_upgrade():
+            call.upgrade = True
         method = parser.get_method()
         call.method = METHODS.get(method) or method.decode()
         version = parser.get_http_version()
@@ -124,7 +128,8 @@ class Reader:
         self._head = 0
         if self._refusal is None and (call.chunked or call.length):
             call.streamed = call.chunked or call.expect or (call.length or 0) > WHOLE
-            self._body_follows(call)
+            if not call.upgrade:
+                self._body_follows(call)
 
     def _check_head(self, call: HTTPCall) -> None:
         """The bytes that were read may hold more than this head: count."""
@@ -146,11 +151,21 @@ class Reader:
 
     def on_message_complete(self) -> None:
         call = self._parsing
-        if call is None or self._refusal is not None:
+        if call is None or self._refusal is not None or call.upgrade:
             return
         self._parsing = None
         call.complete = True
         self._request_over(call)
+
+
+    def resume_body(self, call: HTTPCall) -> None:
+        """Read on in a request whose upgrade is ignored (RFC 9110, section 7.8): a new parser reads its body, which
+        gets a head that says no more than how long the body is."""
+        call.upgrade = False
+        self._parsing = call
+        self._parser = httptools.HttpRequestParser(self)
+        length = b"transfer-encoding: chunked" if call.chunked else b"content-length: %d" % (call.length or 0)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\nhost: _\r\n" + length + b"\r\n\r\n")
 
 
 def status_of(error: Exception) -> tuple[int, str]:
