@@ -44,7 +44,7 @@ class AccessLog:
         """The response to `call` is over."""
         front: Front = connection.front
         seconds = front.loop.time() - call.started_at if call.started_at else 0.0
-        client = connection.client[0] if connection.client is not None else "-"
+        client = (getattr(call, "client", None) or connection.client or "-")[0]
         version = getattr(call, "version", None) or ("1.0" if call.flags & 2 else "1.1")
         if self._style == "json":
             log.info("%s", json.dumps({

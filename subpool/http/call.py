@@ -34,11 +34,13 @@ class HTTPCall(Call):
     streamed = False  # its body goes to the app in pieces
     dispatched = False
     size = 0  # of the body so far
+    framing = 0  # bytes around the body so far
     held = 0  # bytes of the body that the app has not asked for
     wants = False  # the app waits for a piece
     begun = False  # the response has
     status = 0
-    sent = 0  # bytes of the response
+    sent = 0  # bytes of the response's body
+    client: tuple[str, int] | None = None  # who asked, where that is not the connection's peer
     unacknowledged = 0
     started_at = 0.0
     mount: Mount | None = None
@@ -59,7 +61,7 @@ class HTTPCall(Call):
         connection = self.connection
         if connection is not None:
             if body is None and frame[3] == WHOLE:
-                connection.on_whole(self, frame[2], frame[4])
+                connection.on_whole(self, frame)
             else:
                 connection.on_wire(self, member, frame, body)
         else:

@@ -35,6 +35,7 @@ errors = logging.getLogger("subpool.error")
 
 HELD: Final = 64 * 1024  # bytes of a body that are kept for an app that does not read
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
+FRAMING: Final = 64 * 1024  # bytes of chunk sizes, extensions and trailers that a small body may have
 LINGER: Final = 2.0  # seconds that a client has to read our last words
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -148,7 +149,8 @@ class H1(Reader, asyncio.Protocol):
                     if self._to_h2(data):
                         return
                 self._fresh = False
-            self.deadline = self.front.now + self._config.head_timeout
+            if not self._head:
+                self.deadline = self.front.now + self._config.head_timeout
         self._parse(data)
 
     def _hold(self, data: bytes) -> None:
@@ -159,8 +161,12 @@ class H1(Reader, asyncio.Protocol):
             self._transport.pause_reading()
 
     def _parse(self, data: bytes) -> None:
-        if self._parsing is None or not self._parsing.headers_complete:
+        call = self._parsing
+        size = 0
+        if call is None or not call.headers_complete:
             self._head += len(data)
+        else:
+            size = call.size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -171,7 +177,11 @@ class H1(Reader, asyncio.Protocol):
         else:
             if self._refusal is not None:
                 self._refuse(*self._refusal)
-            elif self._parsing is not None and not self._parsing.headers_complete and self._too_long():
+            elif self._parsing is not None and call is self._parsing and call.headers_complete:
+                call.framing += len(data) - (call.size - size)
+                if call.framing > FRAMING + 16 * call.size:
+                    self._refuse(431, "the body of the request is mostly framing")
+            elif self._head > self._max_line and self._too_long():
                 self._refuse(431, "the head of the request is too large")
         if self._current is None:
             self._next()
@@ -182,10 +192,12 @@ class H1(Reader, asyncio.Protocol):
         self._parsing = None
         self._refusal = (status, text)
         if call is self._current:  # its head was good, its body is not
-            if call.dispatched:
-                call.leave()
-                call.connection = None
-            self._answer(call, status, text)
+            if call.begun:
+                self._abort(call)
+            else:
+                if call.dispatched:
+                    call.leave()
+                self._answer(call, status, text)
         elif call in self._calls:
             self._calls.remove(call)
             self._calls.append(call)
@@ -247,7 +259,7 @@ class H1(Reader, asyncio.Protocol):
     def _route(self, call: HTTPCall) -> bool:
         """Find the mount. False if the request was answered here."""
         target = call.url
-        if target[0] != SLASH or b"#" in target:
+        if target[0] != SLASH:
             target = call.url = origin_form(target)
         mount = self.front.only or self.front.find(target)
         if mount is None:
@@ -266,7 +278,7 @@ class H1(Reader, asyncio.Protocol):
         client, scheme = self.client, listener.scheme
         if call.forwarded and front.trusted is not None and front.trusted.peer(client):
             said = front.trusted.said(call.headers)
-            client = said.client or client
+            client = call.client = said.client or client
             scheme = said.scheme or scheme
             if said.host is not None:
                 call.headers = [(b"host", said.host) if pair[0] == b"host" else pair for pair in call.headers]
@@ -303,13 +315,13 @@ class H1(Reader, asyncio.Protocol):
 
     # from the workers
 
-    def on_whole(self, call: HTTPCall, status: int, data: bytes) -> None:
+    def on_whole(self, call: HTTPCall, frame: Frame) -> None:
         """A whole response, after which the connection stays: what `on_wire` and `_done` make of it, in one go."""
-        self._transport.write(data)
+        self._transport.write(frame[4])
         if self.front.access is not None or self.front.draining or not call.complete:
             call.begun = True
-            call.status = status
-            call.sent = len(data)
+            call.status = frame[2]
+            call.sent = frame[7]
             self._done(call, False)
             return
         self._current = None
@@ -345,7 +357,7 @@ class H1(Reader, asyncio.Protocol):
                     member.give_back(body)
             if tail:
                 transport.write(tail)
-        call.sent += size
+        call.sent += frame[7]
         if flags & LAST:
             self._done(call, bool(flags & CLOSE))
         else:
@@ -427,7 +439,7 @@ class H1(Reader, asyncio.Protocol):
         data = simple(status, text, close=close, head=call.method == "HEAD", more=more)
         call.status = status
         call.begun = True
-        call.sent += len(data)
+        call.sent = 0 if call.method == "HEAD" else len(text) + 1
         self._transport.write(data)
         self._current = call
         self._done(call, close)
@@ -472,7 +484,9 @@ class H1(Reader, asyncio.Protocol):
         self._lingering = True
         self._pending = b""
         self._calls.clear()
+        self._written = transport.get_write_buffer_size()
         if self._parsing is None and not self._refusal:
+            self.deadline = self.front.now + self._config.write_timeout
             transport.close()
             return
         self.deadline = self.front.now + LINGER
@@ -507,8 +521,15 @@ class H1(Reader, asyncio.Protocol):
     def expired(self) -> None:
         call = self._current
         config = self._config
-        if self._lingering or (call is None and self._parsing is None):
-            self._transport.abort() if self._lingering else self._transport.close()
+        if self._lingering:
+            left = self._transport.get_write_buffer_size()
+            if left and left < self._written:
+                self._written = left
+                self.deadline = self.front.now + config.write_timeout
+            else:
+                self._transport.abort()
+        elif call is None and self._parsing is None and not self._head:
+            self._transport.close()
         elif call is None:
             self._refusal = (408, "the head of the request did not come in time")
             self._answer(self._parsing or HTTPCall(0, self), *self._refusal)

@@ -7,8 +7,9 @@ is believed.
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httptools
 
@@ -16,10 +17,17 @@ from ..wire import HTTP10, KEEP_ALIVE
 from .call import HTTPCall
 from .front import Front
 from .proxy import HEADERS as FORWARDED
+from .target import SLASH
 
 if TYPE_CHECKING:
     from .h1 import H1
 
+KNOWN: Final = 256  # values of Host that were found good and are remembered
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]*|\[[0-9A-Fa-fvV:.]+\])(?::[0-9]*)?")
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]")
+_OTHERS: Final = frozenset(  # of RTSP and ICE, which httptools knows too
+    b"DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER REDIRECT RECORD FLUSH SOURCE".split()
+)
 WHOLE: Final = 16 * 1024  # bytes: smaller bodies are awaited and sent to the worker with the head
 METHODS: Final = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")}
 _SPECIAL: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", *FORWARDED})
@@ -30,6 +38,7 @@ class Reader:
 
     front: Front
     _parser: Any
+    _good_hosts: ClassVar[set[bytes]] = set()
 
     def __init__(self, front: Front) -> None:
         config = front.config
@@ -57,7 +66,12 @@ class Reader:
         raise NotImplementedError
 
     def _too_long(self) -> bool:
-        return self._head > self._max_head + self._max_line
+        """Whether the head that has no end yet is too large."""
+        call = self._parsing
+        if self._head > self._max_head + self._max_line:
+            return True
+        known = 0 if call is None else len(call.url) + sum(len(name) + len(value) + 4 for name, value in call.headers)
+        return self._head - known > 2 * max(self._max_header, self._max_line)
 
     # httptools
 
@@ -71,7 +85,7 @@ class Reader:
             return  # see `resume_body`
         else:
             url = call.url = call.url + url
-        if len(url) > self._max_line:
+        if len(url) > self._max_line - 20 and len(url) + len(self._parser.get_method()) + 10 > self._max_line:
             self._refusal = self._refusal or (414, "the target of the request is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -85,6 +99,8 @@ class Reader:
         if name in _SPECIAL:
             if name == b"host":
                 call.hosts += 1
+                if value not in self._good_hosts:
+                    self._check_host(value)
             elif name == b"content-length":
                 call.length = int(value)
             elif name == b"transfer-encoding":
@@ -95,7 +111,7 @@ class Reader:
                 call.expect = value.lower() == b"100-continue"
             else:
                 call.forwarded = True
-        if len(name) + len(value) > self._max_header:
+        if len(name) + len(value) + 2 > self._max_header:
             self._refusal = self._refusal or (431, f"the header {name[:60].decode('latin-1')!r} is too large")
 
     def on_headers_complete(self) -> None:
@@ -123,13 +139,38 @@ class Reader:
             call.flags |= KEEP_ALIVE
         if len(call.headers) > self._max_headers or self._head > self._max_head:
             self._check_head(call)
-        if method == b"CONNECT":
-            self._refusal = self._refusal or (405, "there is no tunnel here")
+        if method not in METHODS:
+            self._check_method(method)
+        if call.url[0] != SLASH:
+            self._check_target(call)
+        if b"#" in call.url:
+            self._refusal = self._refusal or (400, "the target has a fragment")
         self._head = 0
         if self._refusal is None and (call.chunked or call.length):
             call.streamed = call.chunked or call.expect or (call.length or 0) > WHOLE
             if not call.upgrade:
                 self._body_follows(call)
+
+    def _check_host(self, value: bytes) -> None:
+        """A name or address, perhaps with a port (RFC 9110, section 7.2)."""
+        if _HOST.fullmatch(value) is None:
+            self._refusal = self._refusal or (400, "Host is no name or address")
+        elif len(self._good_hosts) < KNOWN:
+            self._good_hosts.add(value)
+
+    def _check_method(self, method: bytes) -> None:
+        if method == b"CONNECT":
+            self._refusal = self._refusal or (405, "there is no tunnel here")
+        elif method in _OTHERS:
+            self._refusal = self._refusal or (501, "that method is not of HTTP")
+
+    def _check_target(self, call: HTTPCall) -> None:
+        """Asterisk form is for OPTIONS; absolute form has an authority (RFC 9112, section 3.2)."""
+        if call.url == b"*":
+            if call.method != "OPTIONS":
+                self._refusal = self._refusal or (400, "the target is not valid")
+        elif _ABSOLUTE.match(call.url) is None and call.method != "CONNECT":
+            self._refusal = self._refusal or (400, "the target is not valid")
 
     def _check_head(self, call: HTTPCall) -> None:
         """The bytes that were read may hold more than this head: count."""
@@ -174,4 +215,6 @@ def status_of(error: Exception) -> tuple[int, str]:
         return 400, "the method is not known"
     if isinstance(error, httptools.HttpParserInvalidURLError):
         return 400, "the target is not valid"
+    if "version" in str(error) and "Invalid HTTP" in str(error):
+        return 505, "HTTP/1.1 is spoken here"
     return 400, f"not a request of HTTP/1.1: {error}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SubpoolError
 from ..pool import Pool
+from .acceptor import Acceptor
 from .access import AccessLog
 from .front import Front, Listener, Mount
 from .groups import groups
@@ -39,7 +40,7 @@ class Server:
         self.addresses: list[str] = []
         self.pools: list[Pool] = []
         self.front: Front | None = None
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._sockets: list[socket.socket] = []
         self._unix: list[tuple[str, int]] = []
         self._stopping: asyncio.Event = asyncio.Event()
@@ -64,7 +65,7 @@ class Server:
 
                 context = tls.context(config)
             for sock, name in bound:
-                await self._listen(loop, sock, name, context)
+                self._listen(loop, sock, name, context)
         except BaseException:
             await self.stop(0.0)
             raise
@@ -128,7 +129,7 @@ class Server:
         self._unix.append((path, os.stat(path).st_ino))
         return sock
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
+    def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
         front = self.front
         assert front is not None
         scheme = "https" if context is not None else "http"
@@ -147,12 +148,9 @@ class Server:
             from . import tls
 
             factory = tls.negotiated(front, listener)
-        backlog = self.config.backlog
-        if sock.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(factory, sock=sock, backlog=backlog, ssl=context)
-        else:
-            server = await loop.create_server(factory, sock=sock, backlog=backlog, ssl=context)
-        self._servers.append(server)
+        acceptor = Acceptor(loop, sock, factory, context, self.config.head_timeout)
+        acceptor.start(self.config.backlog)
+        self._acceptors.append(acceptor)
         self.addresses.append(address)
 
     # serving
@@ -188,8 +186,10 @@ class Server:
     async def stop(self, drain: float) -> None:
         """Listen no more; what is under way has `drain` seconds; then everything is cut and the pools end."""
         front = self.front
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for sock in self._sockets:
+            sock.close()
         for path, inode in self._unix:
             with contextlib.suppress(OSError):
                 if os.stat(path).st_ino == inode:
@@ -208,8 +208,6 @@ class Server:
         for pool in self.pools:
             with contextlib.suppress(SubpoolError):
                 await pool.close()
-        for sock in self._sockets:
-            sock.close()
 
 
 def describe(pool: Pool, config: ServerConfig) -> str:

@@ -37,8 +37,8 @@ def wire_frame(
     """A WIRE frame and its loan. A small body goes with the head, so that the front writes once."""
     if len(body) >= f.LOAN_SIZE:
         loan = worker.lend(body)
-        return (f.WIRE, call, status, flags, head, body if loan is None else f.LOAN, tail), loan
-    return (f.WIRE, call, status, flags, head + body + tail if body or tail else head, None, b""), None
+        return (f.WIRE, call, status, flags, head, body if loan is None else f.LOAN, tail, len(body)), loan
+    return (f.WIRE, call, status, flags, head + body + tail if body or tail else head, None, b"", len(body)), None
 
 
 def can_give(worker: Worker) -> bool:
@@ -49,7 +49,7 @@ def can_give(worker: Worker) -> bool:
 def give_file(worker: Worker, call: int, status: int, wire: Wire, fd: int, offset: int, count: int) -> None:
     """Let the front send that part of a file, and with it the end of the response. It gets a descriptor of its own."""
     flags = LAST | CLOSE if wire.close else LAST
-    worker.post((f.WIRE, call, status, flags, b"", (os.dup(fd), offset, count), b""))
+    worker.post((f.WIRE, call, status, flags, b"", (os.dup(fd), offset, count), b"", count))
 
 
 class H1Port(HTTPExchange):
