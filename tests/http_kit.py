@@ -17,8 +17,11 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +35,7 @@ SIOCOUTQ = 0x5411  # ioctl_list(2)
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
 FIELD = re.compile(rb"(" + TOKEN + rb"):[ \t]*([^\x00\r\n]*?)[ \t]*")
+LENGTH = re.compile(rb"HTTP/1\.1 2(?:[^\r]+\r\n)+?content-length: *(\d+)\r\n(?:[^\r]+\r\n)*\r\n", re.IGNORECASE)
 CHUNK = re.compile(rb"([0-9a-fA-F]+)\r\n")
 
 SITES = [
@@ -183,7 +187,7 @@ class Peer:
         return got
 
     def reply(self, method: str = "GET") -> Reply:
-        """The next response; an informational one counts."""
+        """The next response; an informational one counts. A large body of known length is parsed once."""
         while True:
             parsed = parse(bytes(self.data), method, self.ended)
             if parsed is not None:
@@ -192,6 +196,9 @@ class Peer:
                 return reply
             assert not self.ended, f"the connection ended within a head: {bytes(self.data)!r}"
             self.fill()
+            more = LENGTH.match(self.data)
+            while more and method != "HEAD" and len(self.data) < more.end() + int(more[1]) and self.fill():
+                pass
 
     def ask(self, data: bytes, method: str = "GET") -> Reply:
         self.send(data)
@@ -398,6 +405,50 @@ def serving(interface: str = "asgi", isolation: str = "subinterpreter", loop: st
         yield site
     finally:
         site.stop()
+
+
+SERVER = """
+import asyncio, json, os, resource, sys
+from subpool.http.config import ServerConfig
+from subpool.http.server import Server
+
+limit, config = int(sys.argv[1]), json.loads(sys.argv[2])
+
+async def main():
+    server = Server(ServerConfig(**config))
+    await server.start()
+    if limit:
+        held = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held + limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    print(server.addresses[0], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await server.stop(1.0)
+
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def process(limit: int = 0, **config: Any) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
+    """A server in a process of its own, and its address."""
+    given = {"app": "http_app:app", "bind": ["127.0.0.1:0"], "workers": 1, "pythonpath": [APPS], **config}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen([sys.executable, "-c", SERVER, str(limit), json.dumps(given)], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=errors, text=True) as child,
+    ):  # fmt: skip
+        try:
+            assert child.stdout is not None
+            address = child.stdout.readline().strip()
+            assert address, errors.seek(0) or errors.read()
+            yield child, ("127.0.0.1", int(address.rpartition(":")[2]))
+            child.communicate(timeout=20)
+        except BaseException:
+            child.send_signal(signal.SIGKILL)
+            raise
+        assert child.returncode == 0
+        errors.seek(0)
+        assert errors.read().count("\n") < 100  # what is wrong is said, but not again and again
 
 
 def site_params() -> list[tuple[str, str, str]]:

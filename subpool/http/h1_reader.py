@@ -111,6 +111,8 @@ class Reader:
                 call.expect = value.lower() == b"100-continue"
             else:
                 call.forwarded = True
+        if len(call.headers) > self._max_headers:
+            self._refusal = self._refusal or (431, "the request has too many headers")
         if len(name) + len(value) + 2 > self._max_header:
             self._refusal = self._refusal or (431, f"the header {name[:60].decode('latin-1')!r} is too large")
 
@@ -137,7 +139,7 @@ class Reader:
             self._refusal = self._refusal or (505, "HTTP/1.1 is spoken here")
         if parser.should_keep_alive() and not self.front.draining:
             call.flags |= KEEP_ALIVE
-        if len(call.headers) > self._max_headers or self._head > self._max_head:
+        if self._head > self._max_head:
             self._check_head(call)
         if method not in METHODS:
             self._check_method(method)
@@ -175,7 +177,7 @@ class Reader:
     def _check_head(self, call: HTTPCall) -> None:
         """The bytes that were read may hold more than this head: count."""
         size = sum(len(name) + len(value) + 4 for name, value in call.headers)
-        if len(call.headers) > self._max_headers or size > self._max_head:
+        if size > self._max_head:
             self._refusal = self._refusal or (431, "the head of the request is too large")
 
     def on_body(self, body: bytes) -> None:

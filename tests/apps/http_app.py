@@ -129,11 +129,12 @@ async def listen(scope, receive, send):
 
 @on("/events")
 async def events(scope, receive, send):
-    """Server-sent events; each waits for the test."""
+    """Server-sent events; each waits for the test. The head goes out with the first body message, an empty one."""
     args = gates.query(scope["query_string"])
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     try:
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
         for number in range(int(args["count"])):
             await gates.wait(args["gate"])
             body = b"id: %d\ndata: event %d\n\n" % (number, number)

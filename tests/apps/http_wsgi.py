@@ -169,3 +169,19 @@ def sizes(environ, start_response):
         size += len(chunk)
     start_response("200 OK", [])
     return [b"%d" % size]
+
+
+@on("/endless")
+def endless(environ, start_response):
+    """64 KiB chunks without end; reports how many were taken when it is closed."""
+    args = gates.query(environ["QUERY_STRING"])
+    start_response("200 OK", [])
+    sent = 0
+    try:
+        while True:
+            yield b"x" * 65536
+            sent += 1
+            if sent == 1:
+                gates.signal(args.get("started"))
+    finally:
+        gates.signal(args.get("report"), b"%d" % sent)
