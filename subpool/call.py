@@ -9,6 +9,7 @@ go of it, so that nothing is leaked or counted twice.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ SENT: Final = 1
 STARTED: Final = 2
 DONE: Final = 3
 GIVEN_UP: Final = 4
+numbers: Final = itertools.count(1)  # of calls in this process: an id means one call, whoever made it
 _NAMES = ("pending", "sent", "started", "done", "given up")
 
 

@@ -38,7 +38,7 @@ class Engine:
         self.closing = False
         self.not_isolatable = 0
         self.lent = 0
-        self.ids = itertools.count(1)
+        self.ids = c.numbers
         self.clock = Clock(loop, self._on_stall, self._on_clock, self.expire)
         self._dirty: list[Link] = []
         self.crew = Crew(self)
@@ -76,6 +76,17 @@ class Engine:
             call.state = c.DONE
         elif call.state in (c.SENT, c.STARTED) and call.member is not None:
             call.member.give_up(call)
+
+    def leave(self, call: Call) -> None:
+        """The client has gone: the app hears of it, and may end as it likes. It is not run if it has not begun."""
+        member = call.member
+        if call.state == c.SENT and member is not None and member.kind != "process":
+            member.take_back()
+        if call.state == c.PENDING:
+            self.give_up(call)
+        elif member is not None:
+            member.link.flow((f.GONE, call.id))
+        self.assign()
 
     def send_event(self, call: Call, message: dict[str, Any], body: Any) -> None:
         """An event for the app's `receive()`, its body lent if it is large."""

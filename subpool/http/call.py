@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..call import Call
-from ..channels import frames as f
 from ..channels.frames import Frame
 from ..wire import DONE, FIRST, LAST
 
@@ -99,7 +98,4 @@ class HTTPCall(Call):
         engine = self.mount.engine if self.mount is not None else None
         if engine is None or not self.dispatched:
             return
-        if self.member is None:
-            engine.give_up(self)
-        else:
-            self.member.link.flow((f.GONE, self.id))
+        engine.leave(self)

@@ -7,11 +7,11 @@ moment. So a request costs no timer object.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import marshal
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ..call import numbers
 from ..engine import Engine
 from .proxy import Trusted
 from .target import mount_path
@@ -85,7 +85,7 @@ class Front:
         self.mounts: list[Mount] = []
         self.only: Mount | None = None  # the one mount at the root, if there is no other
         self.connections: set[Connection] = set()
-        self.ids = itertools.count(1)
+        self.ids = numbers
         self.now = loop.time()  # of the last tick
         self.draining = False
         self.trusted = Trusted(config.forwarded_allow_ips) if config.proxy_headers else None

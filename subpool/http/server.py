@@ -58,12 +58,12 @@ class Server:
         front = self.front = Front(config, loop, access)
         try:
             bound = [self._bind(name) for name in config.bind]
-            front.set_mounts(await self._open_pools())
             context = None
             if config.certfile is not None:
                 from . import tls
 
                 context = tls.context(config)
+            front.set_mounts(await self._open_pools())
             for sock, name in bound:
                 self._listen(loop, sock, name, context)
         except BaseException:

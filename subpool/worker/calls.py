@@ -100,8 +100,13 @@ class Calls:
     async def _prepared(self, frame: Frame) -> None:
         """The slow way: the app is to be imported first, the body to be fetched, or both are streams."""
         op, call, name, runner, head, body = frame
+        inbox = None
+        if op in (f.CALL_HTTP, f.CALL_EXCHANGE):
+            inbox = self.inbox(call)  # its client may leave before the app is there
         try:
             app = await self._worker.apps.start(name)
+            if inbox is not None and inbox.gone:
+                raise asyncio.CancelledError
             if op == f.CALL_EXCHANGE:
                 await self._exchange(call, app, head)
                 return
@@ -115,6 +120,7 @@ class Calls:
             if body is None:
                 body = await self._fetch(call)
         except BaseException as error:
+            self.forget(call)
             self.ended(call)
             self.failed(call, error)
             return
@@ -187,7 +193,7 @@ class Calls:
     async def _exchange(self, call: int, app: App, head: Any) -> None:
         """A whole ASGI exchange, both ways a stream. A WSGI app is served through the same port."""
         worker = self._worker
-        inbox = self._inboxes[call] = Inbox()
+        inbox = self.inbox(call)
         scope = app.scopes.build(head)
         try:
             if app.interface == "wsgi":
@@ -240,8 +246,10 @@ class Calls:
     # what comes for calls under way
 
     def inbox(self, call: int) -> Inbox:
-        """Where what comes for the call arrives, from now on until `forget`."""
-        inbox = self._inboxes[call] = Inbox()
+        """Where what comes for the call arrives, from the first time on until `forget`."""
+        inbox = self._inboxes.get(call)
+        if inbox is None:
+            inbox = self._inboxes[call] = Inbox()
         return inbox
 
     def forget(self, call: int) -> None:

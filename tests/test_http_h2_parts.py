@@ -1,0 +1,194 @@
+"""The parts of HTTP/2 that need no connection: the guard against floods, header lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("h2")
+pytest.importorskip("pydantic")
+
+from h2_kit import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+)
+
+from subpool.http.config import ServerConfig
+from subpool.http.h2_guard import BUDGET, REFILL, RESET, Flood, Guard
+from subpool.http.h2_headers import Malformed, Refused, Request, block, parse, response
+
+ACK = 1
+TALK = [
+    frame(SETTINGS),
+    frame(SETTINGS, ACK),
+    frame(HEADERS, END_HEADERS | END_STREAM, 1, b"h" * 30),
+    frame(DATA, 0, 1, b"d" * 700),
+    frame(HEADERS, 0, 3, b"h" * 20),
+    frame(CONTINUATION, 0, 3, b"c" * 20),
+    frame(CONTINUATION, END_HEADERS, 3, b"c" * 20),
+    frame(PING, ACK, 0, b"12345678"),
+    frame(DATA, END_STREAM, 1),
+    frame(GOAWAY, 0, 0, b"g" * 8),
+    frame(WINDOW_UPDATE, 0, 0, b"1234"),
+    frame(HEADERS, END_HEADERS, 5),
+]
+
+
+def guard(**options: Any) -> Guard:
+    return Guard(options.get("block", 1000), 0.0)
+
+
+def ends(frames: list[bytes]) -> list[int]:
+    """Where header blocks and GOAWAY end, counted from the first byte of the connection."""
+    found, at = [], len(PREFACE)
+    for one in frames:
+        at += len(one)
+        if one[3] == GOAWAY or (one[3] in (HEADERS, CONTINUATION) and one[4] & END_HEADERS):
+            found.append(at)
+    return found
+
+
+@given(st.lists(st.sampled_from(TALK), max_size=30), st.data())
+def test_the_guard_cuts_at_the_same_places_however_bytes_come(frames: list[bytes], data: st.DataObject) -> None:
+    stream = PREFACE + b"".join(frames)
+    if data.draw(st.booleans()):
+        places = list(range(len(stream)))
+    else:
+        places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=40)))
+    looking, found, at = guard(), set(), 0
+    for place in [*places, len(stream)]:
+        found |= {at + cut for cut in looking.look(stream[at:place], 0.0)}
+        at = place
+    more = found - set(ends(frames))
+    assert found >= set(ends(frames))
+    assert len(more) <= sum(one[3] == GOAWAY for one in frames)  # before it is cut too, where it came whole
+
+
+def test_the_budget_is_refilled_by_time() -> None:
+    looking = guard()
+    looking.look(PREFACE, 0.0)
+    reset = frame(RST_STREAM, 0, 1, b"\0\0\0\x08")
+    looking.look(reset * (BUDGET // RESET), 0.0)
+    with pytest.raises(Flood):
+        looking.look(reset, 0.0)
+    looking = guard()
+    looking.look(PREFACE + reset * (BUDGET // RESET), 0.0)
+    looking.look(reset * (REFILL // RESET), 1.0)
+    looking.look(reset * (BUDGET // RESET), 1000.0)
+    with pytest.raises(Flood):
+        looking.look(reset, 1000.0)
+
+
+def test_the_budget_is_refilled_by_use() -> None:
+    looking = guard()
+    looking.look(PREFACE, 0.0)
+    for _ in range(BUDGET):
+        looking.look(frame(RST_STREAM, 0, 1, b"\0\0\0\x08"), 0.0)
+        looking.earn(RESET)
+    looking.spend(BUDGET + 1)
+    with pytest.raises(Flood):
+        looking.look(frame(PING, 0, 0, b"12345678"), 0.0)
+
+
+def test_data_and_acknowledgements_are_free() -> None:
+    looking = guard()
+    looking.look(PREFACE, 0.0)
+    for piece in (frame(DATA, 0, 1, b"x"), frame(PING, ACK, 0, b"12345678"), frame(SETTINGS, ACK)):
+        looking.look(piece * 3 * BUDGET, 0.0)
+
+
+@pytest.mark.parametrize("pieces", [1, 30])
+def test_a_header_block_has_a_limit(pieces: int) -> None:
+    looking = guard(block=3000)
+    looking.look(PREFACE + frame(HEADERS, 0, 1, b"x" * 1000), 0.0)
+    with pytest.raises(Flood):
+        looking.look(frame(CONTINUATION, 0, 1, b"x" * (2001 // pieces + 1)) * pieces, 0.0)
+
+
+def test_a_frame_has_a_limit() -> None:
+    with pytest.raises(Flood) as caught:
+        guard().look(PREFACE + frame(DATA, 0, 1, b"x" * 16385)[:9], 0.0)
+    assert caught.value.code == 6
+
+
+# header lists
+
+
+CONFIG = ServerConfig(app="m:a")
+GOOD = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.test"), (b":path", b"/x?y")]
+
+
+def parsed(*pairs: tuple[bytes, bytes]) -> Request:
+    request = Request()
+    parse(pairs, request, CONFIG)
+    return request
+
+
+def test_what_a_request_says() -> None:
+    more = [(b"cookie", b"a"), (b"expect", b"100-Continue"), (b"cookie", b"b"), (b"content-length", b"7")]
+    request = parsed(*GOOD, *more)
+    assert (request.method, request.target, request.length, request.expect) == ("GET", b"/x?y", 7, True)
+    assert (request.protocol, request.forwarded) == (None, False)
+    assert request.headers == [
+        (b"host", b"a.test"), (b"expect", b"100-Continue"), (b"content-length", b"7"), (b"cookie", b"a; b"),
+    ]  # fmt: skip
+    assert parsed(*GOOD, (b"forwarded", b"for=192.0.2.1")).forwarded
+    connect = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GOOD[1:]]
+    assert parsed(*connect).protocol == b"websocket"
+
+
+@given(st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=12)), max_size=6))
+def test_anything_is_a_request_or_refused(pairs: list[tuple[bytes, bytes]]) -> None:
+    pairs = [pair for pair in pairs if pair[0] != b"content-length"]  # the library has checked it
+    try:
+        request = parsed(*GOOD, *pairs)
+    except (Malformed, Refused):
+        return
+    for name, value in request.headers:
+        assert name == name.lower()
+        assert name.strip()
+        assert not set(b"\0\r\n") & set(name + value)
+
+
+@given(st.binary(max_size=20))
+def test_any_path_is_a_path_or_refused(path: bytes) -> None:
+    try:
+        request = parsed(*GOOD[:3], (b":path", path))
+    except (Malformed, Refused):
+        return
+    assert request.target.startswith(b"/")
+    assert not set(b" \0\r\n\t#") & set(request.target)
+
+
+def test_what_a_response_says() -> None:
+    head = response(200, [(b"X-One", b" 1 "), (b"Connection", b"close"), (b"set-cookie", b"a")], False, b"us")
+    assert head == [(b":status", b"200"), (b"x-one", b"1"), (b"set-cookie", b"a"), (b"server", b"us")]
+    assert dict(response(200, [], True, None)).keys() == {b":status", b"date"}
+    assert (b"date", b"mine") in response(200, [(b"Date", b"mine")], True, None)
+
+
+def test_responses_of_one_kind_do_not_share() -> None:
+    headers = [(b"x", b"y")]
+    first = response(200, headers, False, None)
+    first.append((b"content-length", b"5"))
+    assert response(200, headers, False, None) == [(b":status", b"200"), (b"x", b"y")]
+    assert block(headers)[0] == headers
+
+
+@pytest.mark.parametrize("name", [b"a b", b":status", b"a:b", b"\xc3\xa9"])
+def test_names_that_no_response_may_have(name: bytes) -> None:
+    with pytest.raises(ValueError, match="no name"):
+        response(200, [(name, b"x")], False, None)
