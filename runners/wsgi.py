@@ -125,7 +125,7 @@ def _send_file(response: Response, result: FileWrapper, sink: Sink) -> bool:
         return False
     if response.left is not None:
         count = response.left
-    if not sink.file(response.status, response.headers, fd, offset, count):
+    if count <= 0 or not sink.file(response.status, response.headers, fd, offset, count):
         return False
     response.sent = response.ended = True
     if (close := getattr(result, "close", None)) is not None:

@@ -26,10 +26,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, Self
 from urllib.parse import quote
 
-from conftest import APPS, DEADLINE, free_threaded
+from conftest import APPS, DEADLINE
 
 SIOCOUTQ = 0x5411  # ioctl_list(2)
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -38,6 +39,7 @@ FIELD = re.compile(rb"(" + TOKEN + rb"):[ \t]*([^\x00\r\n]*?)[ \t]*")
 LENGTH = re.compile(rb"HTTP/1\.1 2(?:[^\r]+\r\n)+?content-length: *(\d+)\r\n(?:[^\r]+\r\n)*\r\n", re.IGNORECASE)
 CHUNK = re.compile(rb"([0-9a-fA-F]+)\r\n")
 
+# Interface, kind of worker and loop of the servers that a behavioural test runs against.
 SITES = [
     ("asgi", "subinterpreter", "uvloop"),
     ("wsgi", "subinterpreter", "asyncio"),
@@ -101,7 +103,7 @@ class Peer:
         self.data = bytearray()  # received and not parsed
         self.ended = False
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -451,13 +453,6 @@ def process(limit: int = 0, **config: Any) -> Iterator[tuple[subprocess.Popen[st
         assert errors.read().count("\n") < 100  # what is wrong is said, but not again and again
 
 
-def site_params() -> list[tuple[str, str, str]]:
-    """Interface, kind of worker and loop of the servers that a behavioural test runs against."""
-    if sys.version_info < (3, 13) or free_threaded():
-        return [one for one in SITES if one[1] != "thread"] + [("wsgi", "thread", "asyncio")]
-    return SITES
-
-
 def site_name(param: tuple[str, str, str]) -> str:
     return f"{param[0]}-{param[1]}"
 
@@ -511,7 +506,7 @@ def by_byte(data: bytes) -> list[bytes]:
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     """`data` in pieces, cut at `places` (taken modulo its length)."""
     marks = sorted({0, len(data), *(place % len(data) for place in places)})
-    return [data[one:two] for one, two in zip(marks, marks[1:], strict=False)]
+    return [data[one:two] for one, two in pairwise(marks)]
 
 
 def _bytes(text: str | bytes) -> bytes:

@@ -244,7 +244,10 @@ ACCEPTED: dict[str, tuple[bytes, bytes]] = {
     "crlf-between": (request("POST", "/hello", body=b"x") + b"\r\n" + last(), b"Hello, World!"),
     "absolute": (last("http://other.test/hello?x"), b"Hello, World!"),
     "http-1.0": (b"GET /hello HTTP/1.0\r\n\r\n", b"Hello, World!"),
-    "no-space-behind-colon": (b"GET /hello HTTP/1.1\r\nHost:example.test\r\nConnection:close\r\n\r\n", b"Hello, World!"),
+    "no-space-behind-colon": (
+        b"GET /hello HTTP/1.1\r\nHost:example.test\r\nConnection:close\r\n\r\n",
+        b"Hello, World!",
+    ),
     "empty-host": (b"GET /hello HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", b"Hello, World!"),
     "ipv6-host": (b"GET /hello HTTP/1.1\r\nHost: [::1]:8000\r\nConnection: close\r\n\r\n", b"Hello, World!"),
     "odd-names": (last("/hello", "!#$%&'*+-.^_`|~0aZ: x", "X:", "X: \t y\t "), b"Hello, World!"),
@@ -595,7 +598,10 @@ def test_keep_alive_clock(clocked: Site) -> None:
 
 @pytest.mark.parametrize("mount", ["", "/wsgi"])
 def test_body_clock(clocked: Site, mount: str) -> None:
-    for data in (request("POST", f"{mount}/echo", "Content-Length: 10") + b"hello", chunked(f"{mount}/echo", b"hello", end=b"")):
+    for data in (
+        request("POST", f"{mount}/echo", "Content-Length: 10") + b"hello",
+        chunked(f"{mount}/echo", b"hello", end=b""),
+    ):
         with clocked.peer() as peer:
             peer.send(data)
             (reply,) = lasted(peer, 0.4)
@@ -842,7 +848,9 @@ def test_forwarded(proxied: Site, headers: list[str], client: str, scheme: str) 
     assert proxied.scope(get("/scope", *headers))["client"][1:] != ()
 
 
-@pytest.mark.parametrize("address", ["unknown", "_hidden", "-", "not.an.address", "999.1.1.1", "<script>", "\xe9", "1.2.3.4\x01"])
+@pytest.mark.parametrize(
+    "address", ["unknown", "_hidden", "-", "not.an.address", "999.1.1.1", "<script>", "\xe9", "1.2.3.4\x01"]
+)
 def test_what_is_no_address_is_no_client(proxied: Site, address: str) -> None:
     """Nothing left of it is believed either: it may come from anybody."""
     for headers in ([f"X-Forwarded-For: 192.0.2.1, {address}"], [f'Forwarded: for=192.0.2.1, for="{address}"']):
@@ -864,7 +872,7 @@ def test_the_clients_port(proxied: Site) -> None:
 
 
 def test_forwarded_host(proxied: Site) -> None:
-    for header in ("X-Forwarded-Host: public.test:8443", "Forwarded: for=192.0.2.1;host=\"public.test:8443\""):
+    for header in ("X-Forwarded-Host: public.test:8443", 'Forwarded: for=192.0.2.1;host="public.test:8443"'):
         scope = proxied.scope(get("/scope", header))
         assert [value for name, value in scope["headers"] if name == b"host"] == [b"public.test:8443"]
         environ = proxied.scope(get("/wsgi/scope", header))
@@ -1030,9 +1038,36 @@ def test_stop_cuts_what_does_not_end(fifo: Callable[[str], Fifo]) -> None:
 # by anything at all
 
 
-ALPHABET = st.sampled_from([b"GET", b"POST", b" ", b"/", b"/smuggled", b"HTTP/1.1", b"\r\n", b"\n", b"\r", b":", b"Host", b"x",
-                            b"Content-Length", b"Transfer-Encoding", b"chunked", b"5", b"0", b",", b";", b"\t", b"\0", b"hello",
-                            b"\r\n\r\n", b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"\xff"])  # fmt: skip
+ALPHABET = st.sampled_from(
+    [
+        b"GET",
+        b"POST",
+        b" ",
+        b"/",
+        b"/smuggled",
+        b"HTTP/1.1",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b":",
+        b"Host",
+        b"x",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"chunked",
+        b"5",
+        b"0",
+        b",",
+        b";",
+        b"\t",
+        b"\0",
+        b"hello",
+        b"\r\n\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Connection: close\r\n",
+        b"\xff",
+    ]
+)
 
 
 @settings(max_examples=150, deadline=None)

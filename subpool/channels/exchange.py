@@ -8,6 +8,7 @@ host passes on what it gets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ START, BODY, TRAILERS, DONE = "start", "body", "trailers", "done"
 CONNECTING, OPEN, DENYING, CLOSED = "connecting", "open", "denying", "closed"
 
 
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 CHECKED: Final = 256  # header lists that were found right and are remembered
 _checked: dict[Any, tuple[tuple[tuple[bytes, bytes], ...], int]] = {}
 
@@ -94,8 +96,8 @@ def check_headers(headers: Iterable[Any], *, lower: bool = False) -> tuple[Heade
             name, value = _header_bytes(name, value)
         if b"\n" in value or b"\r" in value or b"\0" in value or b"\n" in name or b"\r" in name or b"\0" in name:
             raise AppProtocolError(f"header {name!r}: {value!r} has a CR, LF or NUL")
-        if not name:
-            raise AppProtocolError(f"header with an empty name, value {value!r}")
+        if _NAME.fullmatch(name) is None:
+            raise AppProtocolError(f"{name!r} is no name of a header, its value is {value!r}")
         if len(name) == 14 and name.lower() == b"content-length":
             if length >= 0:
                 raise AppProtocolError("a second Content-Length header")
@@ -174,7 +176,9 @@ class HTTPExchange:
             if "status" not in message:
                 raise AppProtocolError("'http.response.start' has no 'status'")
             status = check_status(status)
-        if status < 200 and status != 101:
+        if status == 101:
+            raise AppProtocolError("status 101 is for upgrades, which are the server's")
+        if status < 200:
             check_headers(message.get("headers") or ())
             return  # informational (RFC 9110, section 15.2): the real start is still to come
         self._left = self._keep(message.get("headers") or ())

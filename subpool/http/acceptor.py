@@ -1,7 +1,7 @@
 """Accepting connections on a bound socket, through whichever event loop.
 
-asyncio's own servers answer a lack of descriptors (EMFILE) with a storm of retries. Here accepting pauses, says so once,
-and resumes; meanwhile open connections are served.
+asyncio's own servers answer a lack of descriptors (EMFILE) with a storm of retries. Here accepting pauses, says so
+once, and resumes; meanwhile open connections are served.
 """
 
 from __future__ import annotations

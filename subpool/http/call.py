@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ..call import DONE as OVER
 from ..call import Call
 from ..channels.frames import Frame
 from ..wire import DONE, FIRST, LAST
+from .front import NEVER
 
 if TYPE_CHECKING:
     from ..member import Member
@@ -99,3 +101,6 @@ class HTTPCall(Call):
         if engine is None or not self.dispatched:
             return
         engine.leave(self)
+        if self.state != OVER and self.mount is not None and self.mount.timeout < NEVER:
+            self.timeout = self.mount.timeout  # nobody waits, but it must end
+            engine.clock.begin(self)

@@ -127,6 +127,7 @@ class Front:
                     "root_path": self.config.root_path + mount.prefix,
                 },
                 "extensions": {} if listener.tls is None else {"tls": listener.tls},
+                "mount": mount.prefix,
                 "date": self.config.date_header,
                 "extra": self._extra,
             }

@@ -23,7 +23,7 @@ from ..wire import CLOSE, FIRST, HTTP10, KEEP_ALIVE, LAST, simple
 from .call import HTTPCall
 from .front import NEVER, Front, Listener
 from .h1_reader import Reader, status_of
-from .target import SLASH, origin_form
+from .target import SLASH, authority, origin_form
 
 if TYPE_CHECKING:
     from ..channels.frames import Frame
@@ -36,6 +36,7 @@ errors = logging.getLogger("subpool.error")
 HELD: Final = 64 * 1024  # bytes of a body that are kept for an app that does not read
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 FRAMING: Final = 64 * 1024  # bytes of chunk sizes, extensions and trailers that a small body may have
+SLICE: Final = 64 * 1024  # bytes given to the parser at once
 LINGER: Final = 2.0  # seconds that a client has to read our last words
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -89,7 +90,18 @@ class H1(Reader, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.front.closed(self)
         self.deadline = NEVER
-        calls = [self._current, *self._calls] if self._current is not None else list(self._calls)
+        self._left_by_client()
+        self._release()
+
+    def eof_received(self) -> bool:
+        """The client sends no more: it has left. (That it may still read cannot be told.)"""
+        if self._current is None and self._lingering:
+            return False
+        self._left_by_client()
+        return False
+
+    def _left_by_client(self) -> None:
+        calls = [self._current, *self._calls]
         self._current = self._parsing = None
         self._calls.clear()
         if self._sender is not None:
@@ -98,12 +110,6 @@ class H1(Reader, asyncio.Protocol):
         for call in calls:
             if call is not None:
                 call.leave()
-        self._release()
-
-    def eof_received(self) -> bool:
-        """The client sends no more; a request that is whole is still answered."""
-        current = self._current
-        return current is not None and current.complete
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -121,6 +127,9 @@ class H1(Reader, asyncio.Protocol):
             if call.begun:
                 self.deadline = NEVER
             self._acknowledge(call, 1)
+        elif not self._lingering:
+            self.deadline = self.front.now + self._keepalive
+            self._go_on()
 
     def _release(self) -> None:
         """Give back the loans that are written."""
@@ -136,7 +145,8 @@ class H1(Reader, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if self._pending or (self._current is not None and self._current.complete):
+        current = self._current
+        if self._pending or (self._paused if current is None else current.complete):
             self._hold(data)
             return
         if self._parsing is None:
@@ -151,7 +161,17 @@ class H1(Reader, asyncio.Protocol):
                 self._fresh = False
             if not self._head:
                 self.deadline = self.front.now + self._config.head_timeout
-        self._parse(data)
+        if len(data) <= SLICE:
+            self._parse(data)
+            return
+        for at in range(0, len(data), SLICE):  # what a client sends ahead is not to be parsed far ahead
+            current = self._current
+            if self._transport.is_closing():
+                return
+            if current is not None and current.complete:
+                self._hold(data[at:])
+                return
+            self._parse(data[at : at + SLICE])
 
     def _hold(self, data: bytes) -> None:
         """Bytes behind a request that is not answered yet: kept, and no more are read."""
@@ -259,7 +279,9 @@ class H1(Reader, asyncio.Protocol):
     def _route(self, call: HTTPCall) -> bool:
         """Find the mount. False if the request was answered here."""
         target = call.url
-        if target[0] != SLASH:
+        if target[0] != SLASH and target != b"*":
+            host = authority(target)  # which counts in place of Host (RFC 9112, section 3.2.2)
+            call.headers = [(b"host", host) if pair[0] == b"host" else pair for pair in call.headers]
             target = call.url = origin_form(target)
         mount = self.front.only or self.front.find(target)
         if mount is None:
@@ -464,7 +486,10 @@ class H1(Reader, asyncio.Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """To the next request, if some of it is here."""
+        """To the next request, if some of it is here, and if the client takes the answers."""
+        if self._paused:
+            self.deadline = self.front.now + self._config.write_timeout
+            return
         self._next()
         if self._current is None or not self._current.complete:
             pending, self._pending = self._pending, b""
@@ -521,7 +546,7 @@ class H1(Reader, asyncio.Protocol):
     def expired(self) -> None:
         call = self._current
         config = self._config
-        if self._lingering:
+        if self._lingering or (call is None and self._paused):
             left = self._transport.get_write_buffer_size()
             if left and left < self._written:
                 self._written = left

@@ -21,6 +21,14 @@ def origin_form(target: bytes) -> bytes:
     return target.partition(b"#")[0] if b"#" in target else target
 
 
+def authority(target: bytes) -> bytes:
+    """Host, and port if there is one, of a target in absolute form."""
+    host = target.partition(b"://")[2]
+    for end in (b"/", b"?", b"#"):
+        host = host.partition(end)[0]
+    return host.rpartition(b"@")[2]
+
+
 def mount_path(raw_path: bytes) -> str:
     """The path that prefixes of mounts are compared with: percent-decoded, but an encoded "/" is no boundary."""
     if b"%" in raw_path:

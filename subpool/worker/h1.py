@@ -16,7 +16,7 @@ from ..channels.exchange import DONE as COMPLETE
 from ..channels.frames import Frame
 from ..errors import ClientGone
 from ..types import Headers, Message
-from ..wire import CLOSE, DONE, FIRST, LAST, Block, Wire, block, informational, status_line, whole
+from ..wire import CLOSE, DONE, FIRST, HTTP10, LAST, Block, Wire, block, informational, status_line, whole
 from .answers import asgi_answer
 from .streams import Inbox, SyncPort
 
@@ -143,9 +143,9 @@ class H1Port(HTTPExchange):
                 self._whole(body)
         elif kind == "http.response.start":
             if self.state is START:
-                self._post(0, informational(message["status"], message.get("headers") or ()))
+                self._interim(message["status"], message.get("headers") or ())
         elif kind == "http.response.early_hint":
-            self._post(0, informational(103, [(b"link", bytes(link)) for link in message.get("links", ())]))
+            self._interim(103, [(b"link", bytes(link)) for link in message.get("links", ())])
         elif kind == "http.response.trailers":
             self._trailers += check_headers(message.get("headers") or ())[0]
             if self.done:
@@ -159,6 +159,11 @@ class H1Port(HTTPExchange):
                     inbox.waiter.set_result(None)
             elif inbox.full():
                 await self._room(inbox)
+
+    def _interim(self, status: int, headers: Iterable[Any]) -> None:
+        head = informational(status, headers)
+        if not self._flags & HTTP10:  # which knows none (RFC 9110, section 15.2)
+            self._post(0, head)
 
     def _at_once(self, message: dict[str, Any]) -> bool:
         """The common steps, in one go: a final start; then a body that is there whole. False: they are not that."""

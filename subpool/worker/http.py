@@ -42,6 +42,7 @@ class Site(NamedTuple):
     date: bool
     extra: bytes
     environ: dict[str, Any]  # what all requests have in common
+    mount: str  # prefix
 
 
 class Sites:
@@ -62,7 +63,9 @@ class Sites:
             template = {"type": "http", **fields["scope"]}
             environ = from_scope({**template, "path": "", "method": ""})
             environ = complete(environ, stream=None, errors=None, multithread=False, worker=0)
-            found = self._known[blob] = Site(template, fields["extensions"], fields["date"], fields["extra"], environ)
+            found = self._known[blob] = Site(
+                template, fields["extensions"], fields["date"], fields["extra"], environ, fields["mount"]
+            )
             if len(self._known) > TEMPLATES:
                 self._known.popitem(last=False)
         return found
@@ -112,9 +115,10 @@ def build_environ(site: Site, request: Request) -> dict[str, Any]:
         raw_path = unquote_to_bytes(raw_path)
     path = raw_path.decode("latin-1")
     environ = site.environ.copy()
-    root = environ["SCRIPT_NAME"]
-    if root and (path == root or path.startswith(root + "/")):
-        path = path[len(root) :]
+    for root in (environ["SCRIPT_NAME"], site.mount):
+        if root and (path == root or path.startswith(root + "/")):
+            path = path[len(root) :]
+            break
     environ["REQUEST_METHOD"] = method
     environ["PATH_INFO"] = path
     environ["QUERY_STRING"] = query.decode("latin-1")
@@ -157,6 +161,8 @@ class HTTPCalls:
                 await resume(coro, yielded, worker.step, call)
             port.finish()
         except BaseException as error:
+            if port is not None and port.done:
+                port.release()  # the answer is whole; what happened behind it is for the log
             worker.calls.failed(call, error)
         else:
             worker.calls.ended(call)

@@ -48,9 +48,7 @@ class Steps:
         self.scope, self.receive, self.send = scope, receive, send
 
     async def start(self, status, headers=(), more=None):
-        await self.send(
-            {"type": "http.response.start", "status": status, "headers": pairs(headers), **(more or {})}
-        )
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs(headers), **(more or {})})
 
     async def body(self, text="", more=False):
         await self.send({"type": "http.response.body", "body": text.encode("latin-1"), "more_body": more})

@@ -55,7 +55,7 @@ class Steps:
         self.environ["wsgi.early_hints"]([tuple(pair) for pair in headers])
 
     def read(self, *size):
-        return None if self.environ["wsgi.input"].read(*size) else None
+        self.environ["wsgi.input"].read(*size)
 
     def readline(self, path):
         gates.signal(path, self.environ["wsgi.input"].readline())
@@ -118,7 +118,7 @@ def file_part(environ, start_response):
     args = gates.query(environ["QUERY_STRING"])
     headers = [("Content-Length", args["length"])] if "length" in args else []
     start_response("200 OK", headers)
-    found = open(args["path"], "rb")
+    found = open(args["path"], "rb")  # noqa: SIM115 - file_wrapper closes it
     found.seek(int(args.get("offset", "0")))
     return environ["wsgi.file_wrapper"](found, 8192)
 
