@@ -349,7 +349,7 @@ class H1(Reader, asyncio.Protocol):
         self._current = None
         call.connection = None
         self.deadline = self.front.now + self._keepalive
-        if self._calls or self._pending:
+        if self._calls or self._pending or not self._reading:
             self._go_on()
 
     def on_wire(self, call: HTTPCall, member: Member, frame: Frame, body: Any) -> None:
