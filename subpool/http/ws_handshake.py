@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from ..types import Headers
+from .target import origin_form
 from .ws_session import Session
 
 if TYPE_CHECKING:
@@ -111,9 +112,10 @@ def open_session(
         if front.draining:
             raise Refused(503, "the server ends", [(b"retry-after", b"1")])
         wishes = check(request.headers, http_version)
-        raw_path, _, query = _origin_form(request.url).partition(b"?")
+        target = origin_form(request.url)
+        raw_path, _, query = target.partition(b"?")
         path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        mount = front.route(path)
+        mount = front.find(target)
         if mount is None:
             raise Refused(404, "no app is mounted here")
     except Refused as refused:
@@ -148,11 +150,3 @@ def _scope(
         "headers": headers,
         "extensions": extensions,
     }
-
-
-def _origin_form(target: bytes) -> bytes:
-    """The path and query of a target, which may be in absolute form (RFC 9112, section 3.2)."""
-    if not target.startswith(b"/"):
-        _, slash, path = target.partition(b"://")[2].partition(b"/")
-        target = slash + path or b"/"
-    return target.partition(b"#")[0]
