@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         WebSocketDenied,
         WorkerLost,
     )
+    from .http.config import MountConfig, ServerConfig
+    from .http.server import Server, serve
     from .pool import Pool
     from .scope import ScopeTemplate, build_scope
     from .stats import PoolStats, WorkerStats
@@ -41,6 +43,10 @@ __version__ = "0.1.0"
 _HOME = {
     "PoolApp": "asgi",
     "BlockingPool": "blocking",
+    "MountConfig": "http.config",
+    "ServerConfig": "http.config",
+    "Server": "http.server",
+    "serve": "http.server",
     "Pool": "pool",
     "ScopeTemplate": "scope",
     "build_scope": "scope",
@@ -56,6 +62,7 @@ __all__ = [
     "BlockingPool",
     "ClientGone",
     "ConfigError",
+    "MountConfig",
     "NotIsolatable",
     "Pool",
     "PoolApp",
@@ -67,6 +74,8 @@ __all__ = [
     "Response",
     "RunnerError",
     "ScopeTemplate",
+    "Server",
+    "ServerConfig",
     "SubpoolError",
     "WSGIResponse",
     "WebSocketClosed",
@@ -74,6 +83,7 @@ __all__ = [
     "WorkerLost",
     "WorkerStats",
     "build_scope",
+    "serve",
 ]
 
 

@@ -1038,36 +1038,11 @@ def test_stop_cuts_what_does_not_end(fifo: Callable[[str], Fifo]) -> None:
 # by anything at all
 
 
-ALPHABET = st.sampled_from(
-    [
-        b"GET",
-        b"POST",
-        b" ",
-        b"/",
-        b"/smuggled",
-        b"HTTP/1.1",
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b":",
-        b"Host",
-        b"x",
-        b"Content-Length",
-        b"Transfer-Encoding",
-        b"chunked",
-        b"5",
-        b"0",
-        b",",
-        b";",
-        b"\t",
-        b"\0",
-        b"hello",
-        b"\r\n\r\n",
-        b"Expect: 100-continue\r\n",
-        b"Connection: close\r\n",
-        b"\xff",
-    ]
-)
+ALPHABET = st.sampled_from([
+    b"GET", b"POST", b" ", b"/", b"/smuggled", b"HTTP/1.1", b"\r\n", b"\n", b"\r", b":", b"Host", b"x", b"\xff", b"\0",
+    b"hello", b"Content-Length", b"Transfer-Encoding", b"chunked", b"5", b"0", b",", b";", b"\t", b"\r\n\r\n",
+    b"Expect: 100-continue\r\n", b"Connection: close\r\n",
+])  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None)
