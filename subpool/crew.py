@@ -197,7 +197,7 @@ class Crew:
         self._engine.router.places.remove(old)
         old.take_back()
         limit = self.options.timeout or 3600.0
-        old.stop(limit)
+        old.stop(limit, False)
         gone = weakref.ref(old)
 
         def late() -> None:
@@ -234,7 +234,7 @@ class Crew:
         members = list(self.members)
         ending, self._ending = self._ending, True
         for member in members:
-            member.stop(min(drain, limit * 0.7))
+            member.stop(min(drain, limit * 0.7), True)
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(limit):
                 for member in [*members, *self._doomed, *self._leaving]:

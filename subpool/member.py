@@ -313,11 +313,11 @@ class Member:
 
     # the end
 
-    def stop(self, seconds: float) -> None:
-        """Ask the worker to end; what it runs has `seconds`."""
+    def stop(self, seconds: float, everyone: bool) -> None:
+        """Ask the worker to end; what it runs has `seconds`. `everyone`: all workers of the pool end."""
         self.state = "stopping"
         self._detach()
-        self.link.flow((f.STOP, seconds))
+        self.link.flow((f.STOP, seconds, everyone))
         self.engine.flush()
 
     def _on_ended(self, cause: str | None) -> None:

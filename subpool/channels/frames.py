@@ -44,7 +44,7 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed
     CANCEL: ("CANCEL", "id"),  # nobody waits for the answer any more
     GONE: ("GONE", "id"),  # the client has left: `http.disconnect`
-    STOP: ("STOP", "seconds"),  # finish what runs, for at most so long, shut the app down, end
+    STOP: ("STOP", "seconds", "all"),  # finish what runs, for at most so long, shut the app down, end; all workers do
     RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
     INTERRUPT: ("INTERRUPT", "id"),
     GIVE_BACK: ("GIVE_BACK",),  # return the calls that were not begun

@@ -122,7 +122,12 @@ class H1Port(HTTPExchange):
             while not inbox.events and not self._over(inbox):
                 inbox.waiter = self._worker.loop.create_future()
                 await inbox.waiter
-        return inbox.events.popleft() if inbox.events else {"type": "http.disconnect"}
+        if not inbox.events:
+            return {"type": "http.disconnect"}
+        message = inbox.events.popleft()
+        if not message["more_body"]:
+            self._streamed = False  # that was all: from now on it waits
+        return message
 
     def _over(self, inbox: Inbox) -> bool:
         return inbox.gone or self.done

@@ -59,7 +59,7 @@ class Worker:
         self.calls = Calls(self)
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set before anything runs
         self.together: Together | None = None
-        self._drained = False
+        self._drained = self._everyone = False
         self._flushing = False
         self._pulling = False
         self._calm = 0  # calls since one held the thread for long
@@ -203,6 +203,7 @@ class Worker:
                     elif op == f.PING:
                         self.post((f.PONG,))
                     elif op == f.STOP:
+                        self._everyone = frame[2]
                         self.stop(frame[1])
                     elif op == f.EVENT:
                         data = frame[3]
@@ -251,7 +252,7 @@ class Worker:
         self.loop.remove_reader(self.lanes.work.fileno())
         drained_by = self.loop.time() + seconds
         await self.calls.drain(seconds)
-        if self.together is not None:
+        if self.together is not None and self._everyone:
             self._drained = True
             await self.together.drained(drained_by - self.loop.time())
         await self.apps.shutdown()
