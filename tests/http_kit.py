@@ -361,6 +361,15 @@ class Site(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
 
+    def logged(self, text: str, seconds: float = 5.0) -> bool:
+        """Whether `text` is in the log, or comes into it: a worker's records may come behind its answer."""
+        end = time.monotonic() + seconds
+        while not any(text in f"{record.getMessage()} {record.exc_text or ''}" for record in list(self.records)):
+            if time.monotonic() > end:
+                return False
+            os.sched_yield()
+        return True
+
     def port(self, number: int = 0) -> int:
         return int(self.addresses[number].rpartition(":")[2])
 
@@ -450,7 +459,8 @@ def process(limit: int = 0, **config: Any) -> Iterator[tuple[subprocess.Popen[st
             raise
         assert child.returncode == 0
         errors.seek(0)
-        assert errors.read().count("\n") < 100  # what is wrong is said, but not again and again
+        said = errors.read()
+        assert said.count("\n") < 100, said[:2000]  # what is wrong is said, but not again and again
 
 
 def site_name(param: tuple[str, str, str]) -> str:

@@ -201,7 +201,7 @@ async def test_statistics(make_pool: Any, isolation: str) -> None:
         assert sum(worker.failed for worker in stats.workers) == 3
         assert sum(worker.served for worker in stats.workers) in (20, 23)
         assert in_flight(pool) == 0
-        assert whole(pool)
+        await eventually(lambda: whole(pool))  # on a busy machine one may count as stalled for a moment
         for worker in stats.workers:
             assert worker.kind == isolation
             assert worker.restarts == 0

@@ -19,7 +19,7 @@ import httptools
 
 from ..channels import frames as f
 from ..errors import PoolOverloaded, PoolTimeout, SubpoolError, WorkerLost
-from ..wire import CLOSE, FIRST, HTTP10, KEEP_ALIVE, LAST, simple
+from ..wire import CLOSE, FIRST, HTTP10, KEEP_ALIVE, LAST, WEIGHT, simple
 from .call import HTTPCall
 from .front import NEVER, Front, Listener
 from .h1_reader import Reader, status_of
@@ -383,7 +383,7 @@ class H1(Reader, asyncio.Protocol):
         if flags & LAST:
             self._done(call, bool(flags & CLOSE))
         else:
-            call.unacknowledged += size
+            call.unacknowledged += size + WEIGHT
             if not self._paused:
                 self._acknowledge(call, ACK)
 

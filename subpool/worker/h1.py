@@ -16,7 +16,7 @@ from ..channels.exchange import DONE as COMPLETE
 from ..channels.frames import Frame
 from ..errors import ClientGone
 from ..types import Headers, Message
-from ..wire import CLOSE, DONE, FIRST, HTTP10, LAST, Block, Wire, block, informational, status_line, whole
+from ..wire import CLOSE, DONE, FIRST, HTTP10, LAST, WEIGHT, Block, Wire, block, informational, status_line, whole
 from .answers import asgi_answer
 from .streams import Inbox, SyncPort
 
@@ -261,7 +261,7 @@ class H1Port(HTTPExchange):
         if flags & LAST:
             self._last(flags | CLOSE if self._wire.close else flags, head, body, tail)
         else:
-            self._open().sent += len(head) + len(body) + len(tail)
+            self._open().sent += len(head) + len(body) + len(tail) + WEIGHT
             self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))
 
     def _last(self, flags: int, head: bytes, body: bytes, tail: bytes = b"") -> None:
@@ -340,10 +340,6 @@ class H1SyncPort(SyncPort):
             raise ClientGone("the client has left")
         flags, head = (FIRST, self._begin(-1)) if self.state == "body" else (0, b"")
         self._send(flags, head + self._wire.before(len(data)), data, self._wire.after())
-        while inbox.full():
-            if inbox.gone:
-                raise ClientGone("the client has left")
-            self._wait()
 
     def finish(self) -> None:
         """The app's answer is over, and with it the call."""
@@ -364,13 +360,17 @@ class H1SyncPort(SyncPort):
         if flags & LAST and self._wire.close:
             flags |= CLOSE
         if not flags & LAST:
-            self._inbox.sent += len(head) + len(body) + len(tail)
+            self._inbox.sent += len(head) + len(body) + len(tail) + WEIGHT
         if self._threaded:
             self._worker.loop.call_soon_threadsafe(self._post_wire, flags, head, body, tail)
         else:
             self._post_wire(flags, head, body, tail)
             if not flags & LAST:
                 self._flush()
+        while not flags & LAST and self._inbox.full():
+            if self._inbox.gone:
+                raise ClientGone("the client has left")
+            self._wait()
 
     def _post_wire(self, flags: int, head: bytes, body: bytes, tail: bytes) -> None:
         self._worker.post(*wire_frame(self._worker, self._call, self._status, flags, head, body, tail))

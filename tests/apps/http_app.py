@@ -141,3 +141,24 @@ async def events(scope, receive, send):
     except OSError:
         gates.signal(args.get("report"), b"os")
         raise
+
+
+@on("/tiny")
+async def tiny(scope, receive, send):
+    """Single bytes without end; reports each 100,000."""
+    args = gates.query(scope["query_string"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        for _ in range(100_000):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        gates.signal(args["report"])
+
+
+@on("/hint-flood")
+async def hint_flood(scope, receive, send):
+    """Early hints without end; reports each 20,000."""
+    args = gates.query(scope["query_string"])
+    while True:
+        for _ in range(20_000):
+            await send({"type": "http.response.early_hint", "links": [b"x" * 1000]})
+        gates.signal(args["report"])

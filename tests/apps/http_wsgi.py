@@ -185,3 +185,24 @@ def endless(environ, start_response):
                 gates.signal(args.get("started"))
     finally:
         gates.signal(args.get("report"), b"%d" % sent)
+
+
+@on("/tiny")
+def tiny(environ, start_response):
+    """Single bytes without end; reports each 100,000."""
+    args = gates.query(environ["QUERY_STRING"])
+    start_response("200 OK", [])
+    while True:
+        for _ in range(100_000):
+            yield b"x"
+        gates.signal(args["report"])
+
+
+@on("/hint-flood")
+def hint_flood(environ, start_response):
+    """Early hints without end; reports each 20,000."""
+    args = gates.query(environ["QUERY_STRING"])
+    while True:
+        for _ in range(20_000):
+            environ["wsgi.early_hints"]([("Link", "x" * 1000)])
+        gates.signal(args["report"])
