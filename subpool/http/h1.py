@@ -356,6 +356,9 @@ class H1(Reader, asyncio.Protocol):
         """Bytes for the client."""
         flags = frame[3]
         transport = self._transport
+        if transport.is_closing():  # the connection is lost, and its end on the way
+            member.drop(body)
+            return
         head, tail = frame[4], frame[6]
         size = len(head)
         if flags & FIRST:
