@@ -114,13 +114,13 @@ def complete(
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
         "wsgi.file_wrapper": FileWrapper,
-        "wsgi.early_hints": early_hints or _ignore_hints,
+        "wsgi.early_hints": early_hints or ignore_hints,
         "subpool.worker": worker,
         **environ,
     }
 
 
-def _ignore_hints(headers: list[tuple[str, str]]) -> None:
+def ignore_hints(headers: list[tuple[str, str]]) -> None:
     """`wsgi.early_hints` of an exchange that cannot carry them (RFC 8297: they are optional)."""
 
 

@@ -10,7 +10,7 @@ Blocks of headers that were serialised are remembered, since most answers of an 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -51,10 +51,10 @@ def status_line(status: int, reason: bytes | None = None) -> bytes:
     return line
 
 
-def date_header(clock: Callable[[], float] = time.time) -> bytes:
+def date_header() -> bytes:
     """`date: ...` with its end, made once a second (RFC 9110, section 5.6.7)."""
     global _date
-    now = int(clock())
+    now = int(time.time())
     if _date[0] != now:
         at = time.gmtime(now)
         _date = now, (
@@ -117,7 +117,7 @@ def whole(flags: int, date: bool, extra: bytes, line: bytes, headers: Block, bod
 class Wire:
     """One response. `flags` are those of the request; `extra` is what the server adds to every head, with its ends."""
 
-    __slots__ = ("_chunked", "_date", "_extra", "_flags", "bodiless", "close", "trailers")
+    __slots__ = ("_chunked", "_date", "_extra", "_flags", "bodiless", "close")
 
     def __init__(self, flags: int, date: bool, extra: bytes) -> None:
         self._flags = flags
@@ -126,20 +126,17 @@ class Wire:
         self._chunked = False
         self.close = not flags & KEEP_ALIVE
         self.bodiless = False
-        self.trailers = False
 
     def __repr__(self) -> str:
         return f"<Wire {'chunked' if self._chunked else 'plain'}{', close' if self.close else ''}>"
 
     def head(
-        self, status: int, headers: Block, length: int, *, bodiless: bool, trailers: bool = False,
-        reason: bytes | None = None,
-    ) -> bytes:  # fmt: skip
+        self, status: int, headers: Block, length: int, *, bodiless: bool, reason: bytes | None = None
+    ) -> bytes:
         """The head of a final response. `length`: of a body that is there whole, else -1."""
         data, declared, has_date, has_server, close = headers
         self.bodiless = bodiless
-        line = _lines.get(status) if reason is None else None
-        parts = [line or status_line(status, reason), data]
+        parts = [status_line(status, reason), data]
         if declared < 0:
             if length >= 0 and not (bodiless and not length) and status != 204:
                 parts.append(b"content-length: %d\r\n" % length)
@@ -148,7 +145,6 @@ class Wire:
                     close = True
                 else:
                     self._chunked = True
-                    self.trailers = trailers
                     parts.append(b"transfer-encoding: chunked\r\n")
         if self._date and not has_date:
             parts.append(date_header())
@@ -188,9 +184,3 @@ def simple(status: int, text: str, *, close: bool = True, head: bool = False, mo
     headers: Headers = [(b"content-type", b"text/plain; charset=utf-8"), *(more or [])]
     wire = Wire(0 if close else KEEP_ALIVE, True, b"")
     return wire.head(status, block(headers), len(body), bodiless=False) + (b"" if head else body)
-
-
-def frame_size(frame: tuple[Any, ...]) -> int:
-    """The bytes of a WIRE frame that count for flow control."""
-    body = frame[5]
-    return len(frame[4]) + (len(body) if body else 0)

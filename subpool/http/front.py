@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..call import numbers
 from ..engine import Engine
-from .proxy import Trusted
+from ..types import Headers
+from .proxy import Trusted, with_host
 from .target import mount_path
 
 if TYPE_CHECKING:
@@ -135,6 +136,18 @@ class Front:
             if len(self._sites) < 256:
                 self._sites[key] = found
         return found
+
+    def speaker(
+        self, listener: Listener, client: tuple[str, int] | None, headers: Headers
+    ) -> tuple[tuple[str, int] | None, str, Headers]:
+        """Client, scheme and headers of a request with headers of proxies: as they say, if the peer is trusted."""
+        scheme = listener.scheme
+        if self.trusted is None or not self.trusted.peer(client):
+            return client, scheme, headers
+        said = self.trusted.said(headers)
+        if said.host is not None:
+            headers = with_host(headers, said.host)
+        return said.client or client, said.scheme or scheme, headers
 
     # connections
 

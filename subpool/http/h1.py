@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import httptools
 
 from ..channels import frames as f
-from ..errors import PoolOverloaded, PoolTimeout, SubpoolError, WorkerLost
+from ..errors import PoolOverloaded, SubpoolError
 from ..wire import CLOSE, FIRST, HTTP10, KEEP_ALIVE, LAST, WEIGHT, simple
 from .call import HTTPCall
+from .failure import answer_for, log_request, told
 from .front import NEVER, Front, Listener
 from .h1_reader import Reader, status_of
+from .proxy import with_host
 from .target import SLASH, authority, origin_form
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from .sendfile import FileSender
 
 log = logging.getLogger("subpool")
-errors = logging.getLogger("subpool.error")
 
 HELD: Final = 64 * 1024  # bytes of a body that are kept for an app that does not read
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
@@ -176,9 +177,7 @@ class H1(Reader, asyncio.Protocol):
     def _hold(self, data: bytes) -> None:
         """Bytes behind a request that is not answered yet: kept, and no more are read."""
         self._pending += data
-        if self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+        self._read_no_more()
 
     def _parse(self, data: bytes) -> None:
         call = self._parsing
@@ -218,10 +217,7 @@ class H1(Reader, asyncio.Protocol):
                 if call.dispatched:
                     call.leave()
                 self._answer(call, status, text)
-        elif call in self._calls:
-            self._calls.remove(call)
-            self._calls.append(call)
-        else:
+        elif call not in self._calls:
             self._calls.append(call)
         call.complete = True
         call.status = status
@@ -245,9 +241,8 @@ class H1(Reader, asyncio.Protocol):
     def _wait_for_reader(self, call: HTTPCall) -> None:
         """The app has not asked for what came: that is its time, not the client's."""
         self.deadline = self.front.now + call.mount.timeout if call.mount is not None and not call.begun else NEVER
-        if call.held > HELD and self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+        if call.held > HELD:
+            self._read_no_more()
 
     def _request_over(self, call: HTTPCall) -> None:
         if call.dispatched:
@@ -280,8 +275,8 @@ class H1(Reader, asyncio.Protocol):
         """Find the mount. False if the request was answered here."""
         target = call.url
         if target[0] != SLASH and target != b"*":
-            host = authority(target)  # which counts in place of Host (RFC 9112, section 3.2.2)
-            call.headers = [(b"host", host) if pair[0] == b"host" else pair for pair in call.headers]
+            # its authority counts in place of Host (RFC 9112, section 3.2.2)
+            call.headers = with_host(call.headers, authority(target))
             target = call.url = origin_form(target)
         mount = self.front.only or self.front.find(target)
         if mount is None:
@@ -298,12 +293,9 @@ class H1(Reader, asyncio.Protocol):
         assert mount is not None
         listener = self.listener
         client, scheme = self.client, listener.scheme
-        if call.forwarded and front.trusted is not None and front.trusted.peer(client):
-            said = front.trusted.said(call.headers)
-            client = call.client = said.client or client
-            scheme = said.scheme or scheme
-            if said.host is not None:
-                call.headers = [(b"host", said.host) if pair[0] == b"host" else pair for pair in call.headers]
+        if call.forwarded:
+            client, scheme, call.headers = front.speaker(listener, client, call.headers)
+            call.client = client
         if front.only is not None and scheme == listener.scheme:
             site = self._site
         else:
@@ -433,20 +425,13 @@ class H1(Reader, asyncio.Protocol):
 
     def on_error(self, call: HTTPCall, error: BaseException) -> None:
         """The request failed. After the start there is no way but to break off."""
-        if isinstance(error, PoolTimeout):
-            status, text = 504, "the app did not answer in time"
-        elif isinstance(error, WorkerLost):
-            status, text = 502, "the worker ended"
-        else:
-            status, text = 500, "Internal Server Error"
-        said = getattr(error, "remote_traceback", "") or str(error)
-        errors.error("request %d, %s %s: %s", call.id, call.method, call.url.decode("latin-1"), said)
+        log_request(call.id, call.method, call.url, told(error))
         if call is not self._current:
             return
         if call.begun:
             self._abort(call)
         else:
-            self._answer(call, status, text, close=not call.complete)
+            self._answer(call, *answer_for(error), close=not call.complete)
 
     # the end of a request
 
@@ -501,6 +486,11 @@ class H1(Reader, asyncio.Protocol):
             if not self._pending:
                 self._read_on()
 
+    def _read_no_more(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
     def _read_on(self) -> None:
         if not self._reading and not self._pending:
             self._reading = True
@@ -548,13 +538,8 @@ class H1(Reader, asyncio.Protocol):
 
     def expired(self) -> None:
         call = self._current
-        config = self._config
         if self._lingering or (call is None and self._paused):
-            left = self._transport.get_write_buffer_size()
-            if left and left < self._written:
-                self._written = left
-                self.deadline = self.front.now + config.write_timeout
-            else:
+            if not self._has_written():
                 self._transport.abort()
         elif call is None and self._parsing is None and not self._head:
             self._transport.close()
@@ -562,13 +547,7 @@ class H1(Reader, asyncio.Protocol):
             self._refusal = (408, "the head of the request did not come in time")
             self._answer(self._parsing or HTTPCall(0, self), *self._refusal)
         elif call.begun:
-            left = self._transport.get_write_buffer_size()
-            if self._sender is not None:
-                left = self._sender.left
-            if (self._paused or self._sender is not None) and left < self._written:
-                self._written = left
-                self.deadline = self.front.now + config.write_timeout
-            else:
+            if not self._has_written():
                 self._abort(call)
         elif not call.complete and (call.wants or not call.dispatched):
             if call.dispatched:
@@ -577,6 +556,15 @@ class H1(Reader, asyncio.Protocol):
         else:
             assert call.mount is not None
             call.mount.engine.expire(call)
+
+    def _has_written(self) -> bool:
+        """Whether the client has taken some of what waits for it since the last look; then it has more time."""
+        left = self._transport.get_write_buffer_size() if self._sender is None else self._sender.left
+        if not left or left >= self._written:
+            return False
+        self._written = left
+        self.deadline = self.front.now + self._config.write_timeout
+        return True
 
     # other protocols
 

@@ -10,26 +10,26 @@ import functools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Final
-from urllib.parse import unquote_to_bytes
 
 from h2.errors import ErrorCodes
 
-from ..call import SENT
+from ..call import DONE
 from ..channels import frames as f
 from ..channels.frames import Frame
-from ..errors import PoolOverloaded, PoolTimeout, SubpoolError, WorkerLost
+from ..errors import PoolOverloaded, SubpoolError
 from ..scope import pack
 from ..types import Headers
+from .failure import answer_for, log_request, told
 from .front import NEVER
 from .h2_headers import Request, block, plain, response
 from .h2_upload import Upload
+from .target import decoded
 
 if TYPE_CHECKING:
     from ..member import Member
     from .h2_stream import Stream
 
 log = logging.getLogger("subpool")
-errors = logging.getLogger("subpool.error")
 
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 EXTENSIONS: Final[dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
@@ -82,8 +82,7 @@ class H2Call(Upload):
         connection = stream.connection
         front, listener, client = connection.front, connection.listener, connection.client
         raw_path, _, query = self.url.partition(b"?")
-        path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
-        mount = front.only or front.find(self.url)
+        mount = front.find(self.url)
         if mount is None:
             self.answer(404, "no app is mounted here")
             return
@@ -92,14 +91,10 @@ class H2Call(Upload):
             self.answer(413, "the body of the request is too large")
             return
         scheme, headers = listener.scheme, self.headers
-        if self.request.forwarded and front.trusted is not None and front.trusted.peer(client):
-            said = front.trusted.said(headers)
-            client = said.client or client
-            scheme = said.scheme or scheme
-            if said.host is not None:
-                headers = [(b"host", said.host), *headers[1:]]
+        if self.request.forwarded:
+            client, scheme, headers = front.speaker(listener, client, headers)
         scope = {
-            "type": "http", "http_version": "2", "method": self.method, "scheme": scheme, "path": path,
+            "type": "http", "http_version": "2", "method": self.method, "scheme": scheme, "path": decoded(raw_path),
             "raw_path": raw_path, "query_string": query, "root_path": front.config.root_path + mount.prefix,
             "headers": headers, "client": client, "server": listener.server,
             "extensions": EXTENSIONS if listener.tls is None else {**EXTENSIONS, "tls": listener.tls},
@@ -125,17 +120,13 @@ class H2Call(Upload):
         self.gone = True
         if not self.dispatched or self.over or self.mount is None:
             return
-        engine, member = self.mount.engine, self.member
-        if self.state == SENT and member is not None and member.kind != "process":
-            member.take_back()  # what it has not begun comes back, perhaps this call with it
-        if self.member is None:
+        self._told = self.member
+        self.mount.engine.leave(self)
+        if self.state == DONE:
             self.over = True
-            engine.give_up(self)
         else:
             self._counted = True
             self.stream.connection.abandoned += 1
-            self._tell()
-        engine.assign()
 
     def _settled(self) -> None:
         """The worker has let go of it."""
@@ -259,15 +250,9 @@ class H2Call(Upload):
         self._settled()
         if self.gone:
             return
-        if isinstance(error, PoolTimeout):
-            status, text = 504, "the app did not answer in time"
-        elif isinstance(error, WorkerLost):
-            status, text = 502, "the worker ended"
-        else:
-            status, text = 500, "Internal Server Error"
-        self._log(getattr(error, "remote_traceback", "") or str(error))
+        self._log(told(error))
         if not self.stream.ending:
-            self._break(status, text)
+            self._break(*answer_for(error))
 
     def _blame(self, what: str) -> None:
         """The app broke its protocol, in a way that the worker lets pass."""
@@ -276,7 +261,7 @@ class H2Call(Upload):
         self._break()
 
     def _log(self, what: str) -> None:
-        errors.error("request %d, %s %s: %s", self.id, self.method, self.url.decode("latin-1"), what)
+        log_request(self.id, self.method, self.url, what)
 
     # responses of our own
 

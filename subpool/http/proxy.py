@@ -101,6 +101,11 @@ class Trusted:
         return found
 
 
+def with_host(headers: list[tuple[bytes, bytes]], host: bytes) -> list[tuple[bytes, bytes]]:
+    """`headers` with another Host, in its place."""
+    return [(b"host", host) if pair[0] == b"host" else pair for pair in headers]
+
+
 def address(text: str) -> tuple[str, int] | None:
     """`192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80` as (host, port); None if neither."""
     text = text.strip().strip('"')

@@ -29,8 +29,11 @@ def authority(target: bytes) -> bytes:
     return host.rpartition(b"@")[2]
 
 
+def decoded(raw_path: bytes) -> str:
+    """`raw_path` percent-decoded (ASGI HTTP 2.5, `path`)."""
+    return (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
+
+
 def mount_path(raw_path: bytes) -> str:
     """The path that prefixes of mounts are compared with: percent-decoded, but an encoded "/" is no boundary."""
-    if b"%" in raw_path:
-        raw_path = unquote_to_bytes(raw_path.replace(b"%2F", b"%252F").replace(b"%2f", b"%252F"))
-    return raw_path.decode("utf-8", "replace")
+    return decoded(raw_path.replace(b"%2F", b"%252F").replace(b"%2f", b"%252F"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..channels.exchange import AppProtocolError
-from ..errors import AppError, PoolTimeout, WorkerLost
+from ..errors import AppError
 from ..types import Headers
+from .failure import answer_for
 from .ws_deflate import Deflate, negotiate
 
 if TYPE_CHECKING:
@@ -55,13 +56,7 @@ def closing(code: int) -> int:
 
 def refusal(error: BaseException) -> tuple[int, str]:
     """Status and text in place of an accept, when the app or its worker has failed."""
-    if isinstance(error, PoolTimeout):
-        return 504, "the app did not answer in time"
-    if isinstance(error, WorkerLost):
-        return 502, "the worker ended"
-    if is_wsgi(error):
-        return 400, "there is no WebSocket here"
-    return 500, "Internal Server Error"
+    return (400, "there is no WebSocket here") if is_wsgi(error) else answer_for(error)
 
 
 def is_wsgi(error: BaseException) -> bool:

@@ -10,10 +10,9 @@ import binascii
 import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
-from urllib.parse import unquote_to_bytes
 
 from ..types import Headers
-from .target import origin_form
+from .target import decoded, origin_form
 from .ws_session import Session
 
 if TYPE_CHECKING:
@@ -114,7 +113,6 @@ def open_session(
         wishes = check(request.headers, http_version)
         target = origin_form(request.url)
         raw_path, _, query = target.partition(b"?")
-        path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         mount = front.find(target)
         if mount is None:
             raise Refused(404, "no app is mounted here")
@@ -122,7 +120,7 @@ def open_session(
         carrier.refuse(refused.status, refused.text, refused.headers)
         return None
     scope = _scope(front, listener, mount, client, request)
-    scope |= {"http_version": http_version, "path": path, "raw_path": raw_path, "query_string": query}
+    scope |= {"http_version": http_version, "path": decoded(raw_path), "raw_path": raw_path, "query_string": query}
     scope["subprotocols"] = wishes.subprotocols
     return Session(front, mount, carrier, request.id, scope, wishes.extensions)
 
@@ -132,12 +130,8 @@ def _scope(
 ) -> dict[str, Any]:
     """Who asks, through what: ASGI WebSocket scope 2.5, its fields that depend on proxies and mounts."""
     scheme, headers = listener.scheme, request.headers
-    if request.forwarded and front.trusted is not None and front.trusted.peer(client):
-        said = front.trusted.said(headers)
-        client = said.client or client
-        scheme = said.scheme or scheme
-        if said.host is not None:
-            headers = [(b"host", said.host) if pair[0] == b"host" else pair for pair in headers]
+    if request.forwarded:
+        client, scheme, headers = front.speaker(listener, client, headers)
     extensions: dict[str, Any] = {"websocket.http.response": {}}
     if listener.tls is not None:
         extensions["tls"] = listener.tls

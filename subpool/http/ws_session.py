@@ -19,6 +19,7 @@ from ..channels.frames import Frame
 from ..errors import PoolOverloaded, SubpoolError
 from ..scope import pack
 from ..types import Headers
+from .failure import told
 from .front import NEVER
 from .ws_answer import ABNORMAL, INTERNAL, NORMAL, RESTART, agree, closing, is_end, is_wsgi, refusal
 from .ws_mailbox import HELD, Mailbox
@@ -232,7 +233,7 @@ class Session(Call):
 
     def fail(self, error: BaseException) -> None:
         if not is_wsgi(error) and not (self._inbox.ended and is_end(error)):
-            self._log(getattr(error, "remote_traceback", "") or error)
+            self._log(told(error))
         if self.phase is OPENING:
             self._refuse(*refusal(error))
         elif self.phase is DENYING:

@@ -47,9 +47,9 @@ def can_give(worker: Worker) -> bool:
 
 
 def give_file(worker: Worker, call: int, status: int, wire: Wire, fd: int, offset: int, count: int) -> None:
-    """Let the front send that part of a file, and with it the end of the response. It gets a descriptor of its own."""
+    """Let the front send that part of a file, and with it the end of the response. It gets the descriptor to keep."""
     flags = LAST | CLOSE if wire.close else LAST
-    worker.post((f.WIRE, call, status, flags, b"", (os.dup(fd), offset, count), b"", count))
+    worker.post((f.WIRE, call, status, flags, b"", (fd, offset, count), b"", count))
 
 
 class H1Port(HTTPExchange):
@@ -88,7 +88,7 @@ class H1Port(HTTPExchange):
         self._open()
         if self._held is not None:
             held, self._held = self._held, None
-            self._worker.post(*wire_frame(self._worker, self._call, self.status, *held))
+            self._out(*held)
 
     def close(self) -> None:
         if self._inbox is not None:
@@ -100,13 +100,11 @@ class H1Port(HTTPExchange):
         held = self._held
         if held is not None:
             flags, head, body, tail = held
-            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags | DONE, head, body, tail))
+            self._out(flags | DONE, head, body, tail)
             return
-        if not self.done:
-            gone = self._inbox is not None and self._inbox.gone
-            if not gone:
-                missing = "without a response" if self.state is START else "before its response was complete"
-                raise AppProtocolError(f"the app returned {missing}")
+        if not self.done and (self._inbox is None or not self._inbox.gone):
+            missing = "without a response" if self.state is START else "before its response was complete"
+            raise AppProtocolError(f"the app returned {missing}")
         self._worker.post((f.END, self._call))
 
     # the app's side
@@ -198,11 +196,7 @@ class H1Port(HTTPExchange):
         line = status_line(self.status)
         head, close = whole(self._flags, site.date, site.extra, line, self._block, body)
         self._begun = True
-        flags = FIRST | LAST | CLOSE if close else FIRST | LAST
-        if self._holding:
-            self._held = flags, head, body, b""
-        else:
-            self._last(flags, head, body)
+        self._last(FIRST | LAST | CLOSE if close else FIRST | LAST, head, body)
 
     async def _room(self, inbox: Inbox) -> None:
         self.release()
@@ -216,11 +210,10 @@ class H1Port(HTTPExchange):
         """`http.response.pathsend` (ASGI "Path Send"): the bytes of a file are the whole body."""
         with open(path, "rb") as file:  # noqa: ASYNC230  the kernel has it, or reads ahead
             size = os.fstat(file.fileno()).st_size
-            if can_give(self._worker) and size and not self._bodiless:
-                self._post(FIRST, self._head(size))
-                give_file(self._worker, self._call, self.status, self._wire, file.fileno(), 0, size)
-                return
             self._post(FIRST, self._head(size))
+            if can_give(self._worker) and size and not self._bodiless:
+                give_file(self._worker, self._call, self.status, self._wire, os.dup(file.fileno()), 0, size)
+                return
             while not self._bodiless and (data := file.read(PIECE)):
                 self._post(0, b"", data)
                 assert self._inbox is not None
@@ -237,9 +230,7 @@ class H1Port(HTTPExchange):
         self._begun = True
         self._trailers: Headers = []
         self._wire = Wire(self._flags, self._site.date, self._site.extra)
-        return self._wire.head(
-            self.status, self._block, length, bodiless=self._bodiless, trailers=self.trailers
-        )  # fmt: skip
+        return self._wire.head(self.status, self._block, length, bodiless=self._bodiless)
 
     def _piece(self, body: bytes) -> None:
         flags = 0
@@ -262,13 +253,16 @@ class H1Port(HTTPExchange):
             self._last(flags | CLOSE if self._wire.close else flags, head, body, tail)
         else:
             self._open().sent += len(head) + len(body) + len(tail) + WEIGHT
-            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))
+            self._out(flags, head, body, tail)
 
     def _last(self, flags: int, head: bytes, body: bytes, tail: bytes = b"") -> None:
         if self._holding:
             self._held = flags, head, body, tail
         else:
-            self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))
+            self._out(flags, head, body, tail)
+
+    def _out(self, flags: int, head: bytes, body: bytes, tail: bytes) -> None:
+        self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))
 
 
 class H1SyncPort(SyncPort):
@@ -278,7 +272,6 @@ class H1SyncPort(SyncPort):
     _status = 0
     _block = NOTHING
     _reason = b""
-    _ended_elsewhere = False  # the response has ended, the call has not
 
     def __init__(self, worker: Worker, call: int, inbox: Inbox, threaded: bool, request: Request, site: Site) -> None:
         super().__init__(worker, call, inbox, threaded)
@@ -297,11 +290,7 @@ class H1SyncPort(SyncPort):
         head, close = whole(self._flags, site.date, site.extra, line, _wsgi_block(headers), body)
         self._status = code
         self.state = "over"
-        flags = FIRST | LAST | DONE | CLOSE if close else FIRST | LAST | DONE
-        if self._threaded:
-            self._worker.loop.call_soon_threadsafe(self._post_wire, flags, head, body, b"")
-        else:
-            self._post_wire(flags, head, body, b"")
+        self._on_loop(self._post_wire, FIRST | LAST | DONE | CLOSE if close else FIRST | LAST | DONE, head, body, b"")
 
     def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
         """A part of a file as the whole body. False if it has to be sent piece by piece."""
@@ -309,18 +298,10 @@ class H1SyncPort(SyncPort):
             return False
         self.start(status, headers)
         self._send(FIRST, self._begin(count))
-        self.state = "over"
-        if self._threaded:
-            owned = os.dup(fd)  # the app may close its own before the loop comes to it
-            self._worker.loop.call_soon_threadsafe(self._give, owned, offset, count)
-        else:
-            give_file(self._worker, self._call, self._status, self._wire, fd, offset, count)
-        self._ended_elsewhere = True
+        self.state = "given"
+        owned = os.dup(fd)  # the app may close its own before anybody comes to it
+        self._on_loop(give_file, self._worker, self._call, self._status, self._wire, owned, offset, count)
         return True
-
-    def _give(self, fd: int, offset: int, count: int) -> None:
-        give_file(self._worker, self._call, self._status, self._wire, fd, offset, count)
-        os.close(fd)
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         self._status = int(status[:3])
@@ -345,32 +326,21 @@ class H1SyncPort(SyncPort):
         """The app's answer is over, and with it the call."""
         if self.state == "begun":
             self._send(LAST | DONE, self._wire.end())
+        elif self.state == "given":  # the response is the front's now, the call is not over yet
+            (self._worker.post_threadsafe if self._threaded else self._worker.post)((f.END, self._call))
         elif self.state != "over":
             self._send(FIRST | LAST | DONE, self._begin(0))
-        elif self._ended_elsewhere:
-            self._post_end()
-
-    def _post_end(self) -> None:
-        if self._threaded:
-            self._worker.post_threadsafe((f.END, self._call))
-        else:
-            self._worker.post((f.END, self._call))
 
     def _send(self, flags: int, head: bytes, body: bytes = b"", tail: bytes = b"") -> None:
         if flags & LAST and self._wire.close:
             flags |= CLOSE
         if not flags & LAST:
             self._inbox.sent += len(head) + len(body) + len(tail) + WEIGHT
-        if self._threaded:
-            self._worker.loop.call_soon_threadsafe(self._post_wire, flags, head, body, tail)
-        else:
-            self._post_wire(flags, head, body, tail)
-            if not flags & LAST:
+        self._on_loop(self._post_wire, flags, head, body, tail)
+        if not flags & LAST:
+            if not self._threaded:
                 self._flush()
-        while not flags & LAST and self._inbox.full():
-            if self._inbox.gone:
-                raise ClientGone("the client has left")
-            self._wait()
+            self._room()
 
     def _post_wire(self, flags: int, head: bytes, body: bytes, tail: bytes) -> None:
         self._worker.post(*wire_frame(self._worker, self._call, self._status, flags, head, body, tail))

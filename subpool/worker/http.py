@@ -10,12 +10,13 @@ import marshal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..environ import add_headers, complete, from_scope
+from ..environ import add_headers, complete, from_scope, ignore_hints
 from ..wire import HTTP10
 from ..wsgi_io import ErrorStream, make_input
 from .apps import App
 from .h1 import H1Port, H1SyncPort
-from .interrupt import Step, resume
+from .interrupt import resume
+from .wsgi import hinting, serving
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -130,10 +131,6 @@ def build_environ(site: Site, request: Request) -> dict[str, Any]:
     return environ
 
 
-def _no_hints(headers: list[tuple[str, str]]) -> None:
-    """`wsgi.early_hints` where they cannot be sent (RFC 8297: they are optional)."""
-
-
 class HTTPCalls:
     """Runs the requests of a server's front."""
 
@@ -172,8 +169,6 @@ class HTTPCalls:
 
     def wsgi(self, call: int, app: App, request: Request, body: bytes | None) -> None:
         """Run a WSGI app, here or on a thread."""
-        from subpool.runners.wsgi import check_headers, serve_wsgi
-
         worker = self._worker
         threads = worker.calls.wsgi
         try:
@@ -185,21 +180,11 @@ class HTTPCalls:
             environ["wsgi.errors"] = errors
             environ["wsgi.multithread"] = worker.shared or threads.threaded
             environ["wsgi.multiprocess"] = not worker.shared
-            environ["wsgi.early_hints"] = _no_hints if request[5] & HTTP10 else lambda h: port.hint(check_headers(h)[0])
+            environ["wsgi.early_hints"] = ignore_hints if request[5] & HTTP10 else hinting(port)
             environ["subpool.worker"] = worker.id
         except Exception as error:
             worker.calls.forget(call)
             worker.calls.failed(call, error)
             return
 
-        def run(step: Step) -> None:
-            port.step = step
-            step.current = call
-            try:
-                serve_wsgi(app.app, environ, port)
-                port.finish()
-            finally:
-                errors.flush()
-                step.leave()
-
-        threads.execute(call, run)
+        threads.execute(call, serving(call, app, environ, port, errors))

@@ -11,6 +11,7 @@ import asyncio
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
@@ -216,11 +217,24 @@ class SyncPort(_Port):
             inbox.changed = threading.Event()
 
     def _post(self, message: dict[str, Any], body: bytes = b"") -> None:
-        if self._threaded:
-            self._worker.loop.call_soon_threadsafe(_post, self._worker, self._call, message, body)
-        else:
-            _post(self._worker, self._call, message, body)
+        self._on_loop(_post, self._worker, self._call, message, body)
+        if not self._threaded:
             self._flush()
+
+    def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function` on the loop's thread: at once if this is it."""
+        if self._threaded:
+            self._worker.loop.call_soon_threadsafe(function, *args)
+        else:
+            function(*args)
+
+    def _room(self) -> None:
+        """Wait until the reader has caught up. `ClientGone` if it left."""
+        inbox = self._inbox
+        while inbox.full():
+            if inbox.gone:
+                raise ClientGone("the client has left")
+            self._wait()
 
     def _flush(self) -> None:
         """Send what was posted; an interrupt must not tear an item apart, so it waits meanwhile."""
@@ -296,10 +310,7 @@ class SyncPort(_Port):
             raise ClientGone("the client has left")
         inbox.sent += len(data)
         self._post({"type": "http.response.body", "more_body": True}, data)
-        while inbox.full():
-            if inbox.gone:
-                raise ClientGone("the client has left")
-            self._wait()
+        self._room()
 
     def finish(self) -> None:
         self._post({"type": "http.response.body", "more_body": False})

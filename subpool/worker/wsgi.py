@@ -25,6 +25,32 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 
+def serving(
+    call: int, app: App, environ: dict[str, Any], port: SyncPort, errors: ErrorStream
+) -> Callable[[Step], None]:
+    """What runs the app on a thread whose step it is given, and sends its answer through `port`."""
+    from subpool.runners.wsgi import serve_wsgi
+
+    def run(step: Step) -> None:
+        port.step = step
+        step.current = call
+        try:
+            serve_wsgi(app.app, environ, port)
+            port.finish()
+        finally:
+            errors.flush()
+            step.leave()
+
+    return run
+
+
+def hinting(port: SyncPort) -> Callable[[list[tuple[str, str]]], None]:
+    """`wsgi.early_hints` over `port`."""
+    from subpool.runners.wsgi import check_headers
+
+    return lambda headers: port.hint(check_headers(headers)[0])
+
+
 class WSGICalls:
     """`steps` has the calls that are on the pool's threads now."""
 
@@ -45,7 +71,7 @@ class WSGICalls:
 
     def run(self, call: int, app: App, runner: str | None, environ: dict[str, Any], body: bytes, asgi: bool) -> None:
         """Run the call, here or on a thread. `asgi`: the answer is wanted in the types of ASGI."""
-        if self._threads == 1:
+        if not self.threaded:
             worker = self._worker
             worker.post(*worker.plainly(self._answer, worker.step, call, app, runner, environ, body, asgi))
             return
@@ -81,7 +107,7 @@ class WSGICalls:
             errors = ErrorStream({"request": call})
             environ = complete(
                 environ, stream=make_input(body, None), errors=errors,
-                multithread=worker.shared or self._threads > 1, multiprocess=not worker.shared, worker=worker.id,
+                multithread=worker.shared or self.threaded, multiprocess=not worker.shared, worker=worker.id,
             )  # fmt: skip
             try:
                 answer = run(app.app, environ)
@@ -129,31 +155,19 @@ class WSGICalls:
 
     async def exchange(self, call: int, app: App, scope: dict[str, Any], inbox: Inbox) -> None:
         """A whole exchange, both ways a stream."""
-        from subpool.runners.wsgi import check_headers, serve_wsgi
-
         worker = self._worker
-        threaded = self._threads > 1
-        port = SyncPort(worker, call, inbox, threaded)
+        port = SyncPort(worker, call, inbox, self.threaded)
         early_hints = None
         if "http.response.early_hint" in scope["extensions"]:
-            early_hints = lambda headers: port.hint(check_headers(headers)[0])  # noqa: E731
+            early_hints = hinting(port)
         errors = ErrorStream({"request": call})
         environ = complete(
             from_scope(scope), stream=make_input(b"", port.pull), errors=errors, early_hints=early_hints,
-            multithread=worker.shared or threaded, multiprocess=not worker.shared, worker=worker.id,
+            multithread=worker.shared or self.threaded, multiprocess=not worker.shared, worker=worker.id,
         )  # fmt: skip
 
-        def run(step: Step) -> None:
-            port.step = step
-            step.current = call
-            try:
-                serve_wsgi(app.app, environ, port)
-                port.finish()
-            finally:
-                errors.flush()
-                step.leave()
-
-        if not threaded:
+        run = serving(call, app, environ, port, errors)
+        if not self.threaded:
             await worker.aside(run, worker.step)
             return
         over: asyncio.Future[None] = worker.loop.create_future()
