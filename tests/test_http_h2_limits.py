@@ -330,6 +330,16 @@ async def test_a_flood_of_empty_data(server: Any) -> None:
     await flooded(server, client, frame(DATA, 0, number) * 100)
 
 
+async def calmed(server: Any, client: Client, made: int) -> None:
+    """The connection has ended for a flood, before 1,000 of it were made, and left no request behind."""
+    await client.ended()
+    assert client.goaway is not None
+    assert client.goaway[0] == ENHANCE_YOUR_CALM
+    assert made < 1000
+    client.close()
+    await eventually(lambda: not calls(server))
+
+
 async def test_rapid_reset(server: Any) -> None:
     """CVE-2023-44487. It ends early, and the app is not left with the requests."""
     client = await connect(server)
@@ -341,12 +351,7 @@ async def test_rapid_reset(server: Any) -> None:
                 made += 1
             await client.pinged()
             assert client.goaway is None
-    await client.ended()
-    assert client.goaway is not None
-    assert client.goaway[0] == ENHANCE_YOUR_CALM
-    assert made < 1000
-    client.close()
-    await eventually(lambda: not calls(server))
+    await calmed(server, client, made)
 
 
 async def test_resets_that_the_client_makes_us_send(server: Any) -> None:
@@ -361,12 +366,7 @@ async def test_resets_that_the_client_makes_us_send(server: Any) -> None:
                 made += 1
             await client.pinged()
             assert client.goaway is None
-    await client.ended()
-    assert client.goaway is not None
-    assert client.goaway[0] == ENHANCE_YOUR_CALM
-    assert made < 1000
-    client.close()
-    await eventually(lambda: not calls(server))
+    await calmed(server, client, made)
 
 
 @pytest.mark.parametrize("size", [0, 1, 16384])
