@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..call import DONE as OVER
 from ..call import Call
 from ..channels.frames import Frame
-from ..wire import DONE, FIRST, LAST
+from ..types import Headers
+from ..wire import DONE, FIRST, KEEP_ALIVE, LAST
 from .front import NEVER
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class HTTPCall(Call):
     unacknowledged = 0
     started_at = 0.0
     mount: Mount | None = None
+    block: bytes | None = None  # the header lines as they came, if they are known
 
     def __init__(self, number: int, connection: H1, url: bytes = b"") -> None:
         self.id = number
@@ -104,3 +106,19 @@ class HTTPCall(Call):
         if self.state != OVER and self.mount is not None and self.mount.timeout < NEVER:
             self.timeout = self.mount.timeout  # nobody waits, but it must end
             engine.clock.begin(self)
+
+
+class RepeatedCall(HTTPCall):
+    """A whole request without a body, whose header lines came before."""
+
+    flags = KEEP_ALIVE
+    headers_complete = complete = True
+
+    def __init__(self, number: int, connection: H1, method: str, url: bytes, headers: Headers, block: bytes) -> None:
+        self.id = number
+        self.connection = connection
+        self.method = method
+        self.url = url
+        self.headers = headers  # others have the same list: it is replaced, never changed
+        self.block = block
+        self.parts = []

@@ -25,6 +25,7 @@ log = logging.getLogger("subpool")
 
 TICK: Final = 0.1  # seconds: how coarse the clocks of connections are
 NEVER: Final = float("inf")
+HEADS: Final = 256  # blocks of header lines that are remembered
 
 Address = tuple[str, int | None]
 
@@ -91,6 +92,7 @@ class Front:
         self.draining = False
         self.trusted = Trusted(config.forwarded_allow_ips) if config.proxy_headers else None
         self.requests = 0
+        self.heads: dict[bytes, Headers] = {}  # the headers of requests by their lines, see `h1`
         self._sites: dict[tuple[Any, ...], bytes] = {}
         self._extra = b"server: %s\r\n" % config.server_header.encode() if config.server_header else b""
         self._ticking: asyncio.TimerHandle | None = None
@@ -136,6 +138,12 @@ class Front:
             if len(self._sites) < 256:
                 self._sites[key] = found
         return found
+
+    def remember(self, block: bytes, headers: Headers) -> None:
+        """Header lines that were parsed and found good, with their last empty one."""
+        if len(self.heads) >= HEADS:
+            self.heads.clear()
+        self.heads[block] = headers
 
     def speaker(
         self, listener: Listener, client: tuple[str, int] | None, headers: Headers

@@ -1,6 +1,11 @@
 """HTTP/1.1 (RFC 9112) over one connection: bytes in, parsed requests to the workers, their bytes out.
 
-What is read is checked by `h1_reader`. After a refusal the connection closes: nothing behind it is believed.
+What is read is checked by `h1_reader`, what goes out is `h1_writer`'s. After a refusal the connection closes: nothing
+behind it is believed.
+
+Clients repeat themselves: on a connection the request line changes, the header lines seldom do. Lines that were parsed
+and found good are remembered by their bytes (`Front.heads`); a whole request that repeats them is not parsed again, and
+its worker is sent the bytes alone, which it remembers likewise (`worker.http.Site`).
 
 Requests of one connection are answered in order, one at a time. What a client sends ahead (pipelining) is parsed only
 as far as it came in the same read; then the socket is not read until the answers are out.
@@ -13,59 +18,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+import re
+from typing import Any, Final
 
 import httptools
 
 from ..channels import frames as f
 from ..errors import PoolOverloaded, SubpoolError
-from ..wire import CLOSE, FIRST, HTTP10, KEEP_ALIVE, LAST, WEIGHT, simple
-from .call import HTTPCall
+from ..types import Headers
+from ..wire import HTTP10, KEEP_ALIVE, simple
+from .call import HTTPCall, RepeatedCall
 from .failure import answer_for, log_request, told
 from .front import NEVER, Front, Listener
-from .h1_reader import Reader, status_of
+from .h1_reader import METHODS, Reader, status_of
+from .h1_writer import Writer
 from .proxy import with_host
 from .target import SLASH, authority, origin_form
-
-if TYPE_CHECKING:
-    from ..channels.frames import Frame
-    from ..member import Member
-    from .sendfile import FileSender
 
 log = logging.getLogger("subpool")
 
 HELD: Final = 64 * 1024  # bytes of a body that are kept for an app that does not read
-ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 FRAMING: Final = 64 * 1024  # bytes of chunk sizes, extensions and trailers that a small body may have
 SLICE: Final = 64 * 1024  # bytes given to the parser at once
-LINGER: Final = 2.0  # seconds that a client has to read our last words
+FAMILIAR: Final = 4096  # bytes of a request whose header lines are remembered
+END: Final = b"\r\n\r\n"
+REQUEST: Final = re.compile(rb"(GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS) (/[!-\"$-~]*) HTTP/1\.1").fullmatch
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-class H1(Reader, asyncio.Protocol):
+class H1(Reader, Writer, asyncio.Protocol):
     """One connection."""
 
     def __init__(self, front: Front, listener: Listener) -> None:
-        super().__init__(front)
         self.front = front
+        self._config = front.config
+        Reader.__init__(self, front)
+        Writer.__init__(self)
         self.listener = listener
         self.client: tuple[str, int] | None = None
         self.deadline = NEVER
-        self._config = config = front.config
-        self._keepalive = config.keepalive_timeout
         self._site = b"" if front.only is None else front.site(listener, front.only, listener.scheme, listener.server)
-        self._transport: Any = None
-        self._current: HTTPCall | None = None  # the request that is being answered
-        self._lingering = False
-        self._paused = False  # the client reads slowly
-        self._reading = True
-        self._pending = b""  # bytes that were read and not parsed
-        self._lent: list[tuple[Member, memoryview]] = []  # loans that the transport still writes
         self._fresh = True  # nothing was read yet
         self._opening = b""  # but so much that HTTP/2 is possible
-        self._written = 0
-        self._sender: FileSender | None = None  # of a file that is the rest of the response
+        self._rest = b""  # the header lines of the last small request
 
     def __repr__(self) -> str:
         state = "lingering" if self._lingering else "busy" if self._current else "idle"
@@ -112,38 +108,54 @@ class H1(Reader, asyncio.Protocol):
             if call is not None:
                 call.leave()
 
-    def pause_writing(self) -> None:
-        self._paused = True
-        self._written = self._transport.get_write_buffer_size()
-        if self._current is not None and self._current.begun:
-            self.deadline = self.front.now + self._config.write_timeout
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._release()
-        call = self._current
-        if self._sender is not None:
-            self._sender.go_on()
-        elif call is not None:
-            if call.begun:
-                self.deadline = NEVER
-            self._acknowledge(call, 1)
-        elif not self._lingering:
-            self.deadline = self.front.now + self._keepalive
-            self._go_on()
-
-    def _release(self) -> None:
-        """Give back the loans that are written."""
-        lent, self._lent = self._lent, []
-        for member, loan in lent:
-            try:
-                member.give_back(loan)
-            except BufferError:  # the transport still holds it; its last reference goes with the transport
-                member.link.credit(1)
-
     # reading
 
     def data_received(self, data: bytes) -> None:
+        if not self._resting or len(data) > FAMILIAR:
+            self._resting = False
+            self._receive(data)
+            return
+        self._resting = False
+        line, _, rest = data.partition(b"\r\n")
+        headers = self.front.heads.get(rest)
+        if headers is None:
+            self._receive(data)
+            call = self._current
+            if call is not None:
+                self._remember(call, line, rest)
+        else:
+            match = REQUEST(line)
+            if match is not None and len(line) <= self._max_line and not self.front.draining:
+                self._again(match, rest, headers)
+            else:
+                self._receive(data)
+
+    def _again(self, match: re.Match[bytes], rest: bytes, headers: Headers) -> None:
+        """A whole request whose header lines, `rest`, came before."""
+        front = self.front
+        method, url = match.groups()
+        call = RepeatedCall(next(front.ids), self, METHODS[method], url, headers, rest)
+        self._current = call
+        if front.only is not None:
+            call.mount = front.only
+        elif not self._route(call):
+            return
+        self._dispatch(call)
+
+    def _remember(self, call: HTTPCall, line: bytes, rest: bytes) -> None:
+        """Header lines that a client sends twice in a row are known from then on, to all connections."""
+        if rest != self._rest:
+            self._rest = rest
+        elif (
+            call.complete
+            and call.flags == KEEP_ALIVE
+            and not (call.length or call.chunked or call.expect or call.upgrade or call.forwarded)
+            and rest.find(END) == len(rest) - len(END)
+            and REQUEST(line) is not None
+        ):
+            self.front.remember(rest, call.headers)
+
+    def _receive(self, data: bytes) -> None:
         if self._lingering:
             return
         current = self._current
@@ -305,7 +317,7 @@ class H1(Reader, asyncio.Protocol):
         else:
             parts = call.parts
             body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
-        request = (site, call.method, call.url, call.headers, client, call.flags)
+        request = (site, call.method, call.url, call.block or call.headers, client, call.flags)
         call.frame = (f.CALL_HTTP, call.id, mount.app, None, request, body)
         call.dispatched = True
         front.requests += 1
@@ -326,84 +338,6 @@ class H1(Reader, asyncio.Protocol):
                 self.deadline = self.front.now + call.mount.timeout
             else:
                 self.deadline = self.front.now + self._config.body_timeout
-
-    # from the workers
-
-    def on_whole(self, call: HTTPCall, frame: Frame) -> None:
-        """A whole response, after which the connection stays: what `on_wire` and `_done` make of it, in one go."""
-        self._transport.write(frame[4])
-        if self.front.access is not None or self.front.draining or not call.complete:
-            call.begun = True
-            call.status = frame[2]
-            call.sent = frame[7]
-            self._done(call, False)
-            return
-        self._current = None
-        call.connection = None
-        self.deadline = self.front.now + self._keepalive
-        if self._calls or self._pending or not self._reading:
-            self._go_on()
-
-    def on_wire(self, call: HTTPCall, member: Member, frame: Frame, body: Any) -> None:
-        """Bytes for the client."""
-        flags = frame[3]
-        transport = self._transport
-        if transport.is_closing():  # the connection is lost, and its end on the way
-            member.drop(body)
-            return
-        head, tail = frame[4], frame[6]
-        size = len(head)
-        if flags & FIRST:
-            call.begun = True
-            call.status = frame[2]
-            self.deadline = NEVER
-        if body is None:
-            transport.write(head)
-        elif isinstance(body, tuple):
-            self._send_file(call, body, bool(flags & CLOSE))
-            return
-        else:
-            size += len(body) + len(tail)
-            if head:
-                transport.write(head)
-            transport.write(body)
-            if isinstance(body, memoryview):
-                if self._paused or transport.get_write_buffer_size():
-                    self._lent.append((member, body))
-                else:
-                    member.give_back(body)
-            if tail:
-                transport.write(tail)
-        call.sent += frame[7]
-        if flags & LAST:
-            self._done(call, bool(flags & CLOSE))
-        else:
-            call.unacknowledged += size + WEIGHT
-            if not self._paused:
-                self._acknowledge(call, ACK)
-
-    def _send_file(self, call: HTTPCall, file: tuple[int, int, int], close: bool) -> None:
-        """The rest of the response is a part of a file."""
-        from .sendfile import FileSender
-
-        def done(error: OSError | None) -> None:
-            self._sender = None
-            if error is None:
-                self._done(call, close)
-            else:
-                self._abort(call)
-
-        call.sent += file[2]
-        self._sender = FileSender(self.front.loop, self._transport, file, done)
-        self._written = file[2]
-        self.deadline = self.front.now + self._config.write_timeout
-        if not self._transport.get_write_buffer_size():
-            self._sender.go_on()
-
-    def _acknowledge(self, call: HTTPCall, least: int) -> None:
-        if call.unacknowledged >= least and call.member is not None:
-            call.member.link.flow((f.ACK, call.id, call.unacknowledged))
-            call.unacknowledged = 0
 
     def on_wanted(self, call: HTTPCall) -> None:
         """The app asks for its body."""
@@ -433,46 +367,6 @@ class H1(Reader, asyncio.Protocol):
         else:
             self._answer(call, *answer_for(error), close=not call.complete)
 
-    # the end of a request
-
-    def _answer(
-        self,
-        call: HTTPCall,
-        status: int,
-        text: str,
-        *,
-        close: bool = True,
-        more: list[tuple[bytes, bytes]] | None = None,
-    ) -> None:
-        """A response of our own."""
-        close = close or not call.flags & KEEP_ALIVE
-        data = simple(status, text, close=close, head=call.method == "HEAD", more=more)
-        call.status = status
-        call.begun = True
-        call.sent = 0 if call.method == "HEAD" else len(text) + 1
-        self._transport.write(data)
-        self._current = call
-        self._done(call, close)
-
-    def _done(self, call: HTTPCall, close: bool) -> None:
-        """The response is out. The call itself may go on in the worker."""
-        front = self.front
-        if front.access is not None:
-            front.access.log(self, call)
-        self._current = None
-        call.connection = None
-        if not call.complete:  # nobody reads the rest of the request
-            if call.dispatched and call.wants:
-                call.leave()
-            close = True
-        if close or front.draining:
-            self._close()
-            return
-        if self._parsing is call:
-            self._parsing = None
-        self.deadline = front.now + self._keepalive
-        self._go_on()
-
     def _go_on(self) -> None:
         """To the next request, if some of it is here, and if the client takes the answers."""
         if self._paused:
@@ -485,6 +379,9 @@ class H1(Reader, asyncio.Protocol):
                 self.data_received(pending)
             if not self._pending:
                 self._read_on()
+        self._resting = self._current is None and self._parsing is None and not (
+            self._head or self._calls or self._pending or self._lingering
+        )  # fmt: skip
 
     def _read_no_more(self) -> None:
         if self._reading:
@@ -495,31 +392,6 @@ class H1(Reader, asyncio.Protocol):
         if not self._reading and not self._pending:
             self._reading = True
             self._transport.resume_reading()
-
-    def _close(self) -> None:
-        """Close when all is written. What still comes is read and dropped, lest our words be lost with a reset."""
-        transport = self._transport
-        self._lingering = True
-        self._pending = b""
-        self._calls.clear()
-        self._written = transport.get_write_buffer_size()
-        if self._parsing is None and not self._refusal:
-            self.deadline = self.front.now + self._config.write_timeout
-            transport.close()
-            return
-        self.deadline = self.front.now + LINGER
-        self._read_on()
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
-            transport.close()
-
-    def _abort(self, call: HTTPCall) -> None:
-        if self.front.access is not None:
-            self.front.access.log(self, call)
-        self._current = None
-        call.leave()
-        self._transport.abort()
 
     # the front
 
@@ -556,15 +428,6 @@ class H1(Reader, asyncio.Protocol):
         else:
             assert call.mount is not None
             call.mount.engine.expire(call)
-
-    def _has_written(self) -> bool:
-        """Whether the client has taken some of what waits for it since the last look; then it has more time."""
-        left = self._transport.get_write_buffer_size() if self._sender is None else self._sender.left
-        if not left or left >= self._written:
-            return False
-        self._written = left
-        self.deadline = self.front.now + self._config.write_timeout
-        return True
 
     # other protocols
 

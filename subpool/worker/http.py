@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..environ import add_headers, complete, from_scope, ignore_hints
+from ..types import Headers
 from ..wire import HTTP10
 from ..wsgi_io import ErrorStream, make_input
 from .apps import App
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 TEMPLATES: Final = 64
+HEADS: Final = 256  # blocks of header lines that a site remembers
 
 
 class Request(NamedTuple):
@@ -30,20 +32,60 @@ class Request(NamedTuple):
     site: bytes  # what all requests of a listener and mount have in common, marshalled: see `Site`
     method: str
     target: bytes  # origin form: path and query
-    headers: list[tuple[bytes, bytes]]  # names in lower case
+    headers: Headers | bytes  # names in lower case; or the lines as they came, if they came before
     client: tuple[str, int] | None
     flags: int  # `wire.KEEP_ALIVE`, `wire.HTTP10`
 
 
-class Site(NamedTuple):
+class Site:
     """`Request.site` as it is used."""
 
-    template: dict[str, Any]  # scope fields
-    extensions: dict[str, Any]  # besides those that HTTP/1.1 has anyway
-    date: bool
-    extra: bytes
-    environ: dict[str, Any]  # what all requests have in common
-    mount: str  # prefix
+    __slots__ = ("_environ", "_heads", "date", "extensions", "extra", "mount", "template")
+
+    def __init__(self, blob: bytes) -> None:
+        fields = marshal.loads(blob, allow_code=False)
+        self.template: dict[str, Any] = {"type": "http", **fields["scope"]}  # scope fields
+        self.extensions: dict[str, Any] = fields["extensions"]  # besides those that HTTP/1.1 has anyway
+        self.date: bool = fields["date"]
+        self.extra: bytes = fields["extra"]
+        self.mount: str = fields["mount"]  # prefix
+        environ = from_scope({**self.template, "path": "", "method": ""})
+        self._environ = complete(environ, stream=None, errors=None, multithread=False, worker=0)
+        self._heads: dict[bytes, tuple[Headers, dict[str, Any]]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Site {self.mount or '/'}, {len(self._heads)} heads>"
+
+    def _head(self, block: bytes) -> tuple[Headers, dict[str, Any]]:
+        known = self._heads.get(block)
+        if known is None:
+            headers = split(block)
+            known = headers, self._with_headers(headers)
+            if len(self._heads) >= HEADS:
+                self._heads.clear()
+            self._heads[block] = known
+        return known
+
+    def _with_headers(self, headers: Headers) -> dict[str, Any]:
+        environ = self._environ.copy()
+        add_headers(environ, headers)
+        return environ
+
+    def headers(self, headers: Headers | bytes) -> Headers:
+        """The headers of a request, all its own."""
+        return self._head(headers)[0].copy() if type(headers) is bytes else headers  # type: ignore[return-value]
+
+    def environ(self, headers: Headers | bytes) -> dict[str, Any]:
+        """What all requests with these headers have in common."""
+        if type(headers) is bytes:
+            return self._head(headers)[1].copy()
+        return self._with_headers(headers)  # type: ignore[arg-type]
+
+
+def split(block: bytes) -> Headers:
+    """Header lines that the front has found good: names in lower case, values without white space around them."""
+    lines = [line.partition(b":") for line in block.rstrip(b"\r\n").split(b"\r\n")]
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
 
 
 class Sites:
@@ -60,13 +102,7 @@ class Sites:
     def get(self, blob: bytes) -> Site:
         found = self._known.get(blob)
         if found is None:
-            fields = marshal.loads(blob, allow_code=False)
-            template = {"type": "http", **fields["scope"]}
-            environ = from_scope({**template, "path": "", "method": ""})
-            environ = complete(environ, stream=None, errors=None, multithread=False, worker=0)
-            found = self._known[blob] = Site(
-                template, fields["extensions"], fields["date"], fields["extra"], environ, fields["mount"]
-            )
+            found = self._known[blob] = Site(blob)
             if len(self._known) > TEMPLATES:
                 self._known.popitem(last=False)
         return found
@@ -87,7 +123,7 @@ def build_scope(site: Site, request: Request, state: dict[str, Any], worker: int
     else:
         scope["path"] = raw_path.decode()
     scope["query_string"] = query
-    scope["headers"] = headers
+    scope["headers"] = site.headers(headers)
     scope["client"] = client
     scope["state"] = state.copy() if state else {}
     extensions = scope["extensions"] = {
@@ -115,7 +151,7 @@ def build_environ(site: Site, request: Request) -> dict[str, Any]:
 
         raw_path = unquote_to_bytes(raw_path)
     path = raw_path.decode("latin-1")
-    environ = site.environ.copy()
+    environ = site.environ(headers)
     for root in (environ["SCRIPT_NAME"], site.mount):
         if root and (path == root or path.startswith(root + "/")):
             path = path[len(root) :]
@@ -127,7 +163,6 @@ def build_environ(site: Site, request: Request) -> dict[str, Any]:
     if client is not None:
         environ["REMOTE_ADDR"] = client[0]
         environ["REMOTE_PORT"] = str(client[1])
-    add_headers(environ, headers)
     return environ
 
 
