@@ -54,7 +54,10 @@ class Engine:
             raise PoolClosed("the pool is closed")
         if self.crew.broken is not None:
             raise PoolBroken(f"no worker could be started again: {self.crew.broken}") from self.crew.broken
-        place = self.router.accept(call)
+        router = self.router
+        place = None if router.pending else router.choose(call)
+        if place is None:
+            router.wait(call)
         self.clock.begin(call)
         if place is not None:
             place.assign(call)

@@ -23,7 +23,7 @@ from .isolation import load
 from .link import Link
 from .overdue import Overdue
 from .stats import Latencies, WorkerStats
-from .wire import DONE
+from .wire import DONE, WHOLE
 from .worker.logs import replay
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class Member:
             self.heard = self.engine.loop.time()
         self.waiting += 1
         link = self.link
+        if not link.work:
+            self.engine.dirty(link)
         link.work.append(call.frame)
-        self.engine.dirty(link)
 
     # receiving
 
@@ -106,7 +107,13 @@ class Member:
                 for frame in frames:
                     op = frame[0]
                     if op == f.WIRE:
-                        self._on_wire(frame, next(lent) if frame[5] is f.LOAN else frame[5])
+                        if frame[3] == WHOLE and frame[5] is None:
+                            call = self._take(frame[1])
+                            if call is not None:
+                                self.served += 1
+                                call.whole(frame)
+                        else:
+                            self._on_wire(frame, next(lent) if frame[5] is f.LOAN else frame[5])
                     elif op == f.REPLY:
                         self._on_reply(frame, next(lent) if frame[4] is f.LOAN else None)
                     else:

@@ -42,17 +42,12 @@ class Router[P: Place]:
     def __repr__(self) -> str:
         return f"<Router {len(self.places)} places, {len(self.pending)} pending, {self.refused} refused>"
 
-    def accept(self, call: Call) -> P | None:
-        """A new call: the place it goes to now, or None if it waits. `PoolOverloaded` if too many wait already."""
-        if not self.pending:
-            place = self.choose(call)
-            if place is not None:
-                return place
+    def wait(self, call: Call) -> None:
+        """A new call for which there is no place now. `PoolOverloaded` if too many wait already."""
         if len(self.pending) >= self.max_pending:
             self.refused += 1
             raise PoolOverloaded(f"{self.max_pending} calls are waiting already (max_pending); try again later")
         self.pending.append(call)
-        return None
 
     def choose(self, call: Call) -> P | None:
         """The place for `call`: its preferred one if that answers, else the least loaded; None: all are full."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+from collections import deque
 from dataclasses import dataclass
 
 KEPT = 1024  # latencies of a worker that its percentiles are made of: the last ones
@@ -58,20 +58,13 @@ class PoolStats:
 
 
 class Latencies:
-    """The last `KEPT` latencies, in seconds."""
+    """The last `KEPT` latencies, in seconds: `add` takes one."""
 
-    __slots__ = ("_at", "_ring")
+    __slots__ = ("_ring", "add")
 
     def __init__(self) -> None:
-        self._ring = array("d")
-        self._at = 0
-
-    def add(self, seconds: float) -> None:
-        if self._at < KEPT:
-            self._ring.append(seconds)
-        else:
-            self._ring[self._at % KEPT] = seconds
-        self._at += 1
+        self._ring: deque[float] = deque(maxlen=KEPT)
+        self.add = self._ring.append
 
     def percentiles(self) -> tuple[float, float, float]:
         """p50, p90 and p99, NaN where there is nothing."""

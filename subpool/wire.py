@@ -12,13 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .channels.exchange import check_headers
 from .types import Headers
 
 KEEP_ALIVE, HTTP10 = 1, 2  # flags of a request
 FIRST, LAST, CLOSE, DONE = 1, 2, 4, 8  # flags of a WIRE frame, see `channels.frames`
+WHOLE: Final = FIRST | LAST | DONE  # a response in one frame, with which the call ends and the connection does not
 
 BLOCKS: Final = 256
 WEIGHT: Final = 512  # bytes that a piece of a stream counts for besides its own: small ones weigh more than they hold
@@ -31,14 +32,22 @@ _blocks: dict[tuple[tuple[bytes, bytes], ...], Block] = {}
 _date = (0, b"")
 
 
-class Block(NamedTuple):
-    """Headers, checked, as bytes, and what the server must know of them."""
+class Block:
+    """Headers, checked, as bytes, and what the server must know of them. The last head made of them is kept."""
 
-    data: bytes
-    length: int  # as declared, or -1
-    date: bool
-    server: bool
-    close: bool
+    __slots__ = ("close", "data", "date", "head", "length", "made_of", "server")
+
+    def __init__(self, data: bytes, length: int, *, date: bool, server: bool, close: bool) -> None:
+        self.data = data
+        self.length = length  # as declared, or -1
+        self.date = date
+        self.server = server
+        self.close = close
+        self.made_of: tuple[Any, ...] | None = None
+        self.head = b"", False
+
+    def __repr__(self) -> str:
+        return f"<Block {self.data!r:.80}>"
 
 
 def status_line(status: int, reason: bytes | None = None) -> bytes:
@@ -85,7 +94,7 @@ def block(headers: Iterable[Any]) -> Block:
             close = close or (lower == b"connection" and b"close" in value.lower())
             continue
         parts += (name, b": ", value, b"\r\n")
-    found = Block(b"".join(parts), length, b"date" in seen, b"server" in seen, close)
+    found = Block(b"".join(parts), length, date=b"date" in seen, server=b"server" in seen, close=close)
     if key == tuple(checked):
         if len(_blocks) >= BLOCKS:
             _blocks.clear()
@@ -93,25 +102,27 @@ def block(headers: Iterable[Any]) -> Block:
     return found
 
 
-def whole(flags: int, date: bool, extra: bytes, line: bytes, headers: Block, body: bytes) -> tuple[bytes, bool]:
-    """A final response whose body is there whole, and is to be sent: its head, and whether the connection closes.
-
-    What `Wire.head` makes of the same, in one go.
-    """
-    data, declared, has_date, has_server, close = headers
-    close = close or not flags & KEEP_ALIVE
-    head = line + data
-    if declared < 0:
-        head += b"content-length: %d\r\n" % len(body)
-    if date and not has_date:
-        head += date_header()
-    if extra and not has_server:
+def whole(flags: int, date: bool, extra: bytes, line: bytes, headers: Block, size: int) -> tuple[bytes, bool]:
+    """A final response whose body of `size` bytes is there, and is to be sent: its head, and whether the connection
+    closes. What `Wire.head` makes of the same, in one go."""
+    length = headers.length
+    now = date_header() if date and not headers.date else b""
+    made_of = (now, line, flags, extra, -1 if length >= 0 else size)
+    if headers.made_of == made_of:
+        return headers.head
+    close = headers.close or not flags & KEEP_ALIVE
+    head = line + headers.data
+    if length < 0:
+        head += b"content-length: %d\r\n" % size
+    head += now
+    if extra and not headers.server:
         head += extra
     if close:
-        return head + b"connection: close\r\n\r\n", True
-    if flags & HTTP10:
-        return head + b"connection: keep-alive\r\n\r\n", False
-    return head + b"\r\n", False
+        head += b"connection: close\r\n"
+    elif flags & HTTP10:
+        head += b"connection: keep-alive\r\n"
+    headers.made_of, headers.head = made_of, (head + b"\r\n", close)
+    return headers.head
 
 
 class Wire:
@@ -134,9 +145,9 @@ class Wire:
         self, status: int, headers: Block, length: int, *, bodiless: bool, reason: bytes | None = None
     ) -> bytes:
         """The head of a final response. `length`: of a body that is there whole, else -1."""
-        data, declared, has_date, has_server, close = headers
+        declared, close = headers.length, headers.close
         self.bodiless = bodiless
-        parts = [status_line(status, reason), data]
+        parts = [status_line(status, reason), headers.data]
         if declared < 0:
             if length >= 0 and not (bodiless and not length) and status != 204:
                 parts.append(b"content-length: %d\r\n" % length)
@@ -146,9 +157,9 @@ class Wire:
                 else:
                     self._chunked = True
                     parts.append(b"transfer-encoding: chunked\r\n")
-        if self._date and not has_date:
+        if self._date and not headers.date:
             parts.append(date_header())
-        if self._extra and not has_server:
+        if self._extra and not headers.server:
             parts.append(self._extra)
         if close or self.close:
             self.close = True

@@ -33,8 +33,10 @@ def make(places: int = 2, window: int = 2, max_pending: int = 3) -> Router[FakeP
 
 
 def give(router: Router[FakePlace], one: Call) -> FakePlace | None:
-    place = router.accept(one)
-    if place is not None:
+    place = None if router.pending else router.choose(one)
+    if place is None:
+        router.wait(one)
+    else:
         place.waiting += 1
         place.in_flight += 1
     return place
@@ -53,7 +55,7 @@ def test_what_has_no_room_waits_in_order_and_is_bounded() -> None:
     for number in range(2, 5):
         assert give(router, call(number)) is None
     with pytest.raises(PoolOverloaded, match="3"):
-        router.accept(call(5))
+        router.wait(call(5))
     assert router.refused == 1
     assert router.next() is None
     router.places[0].waiting = 0

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..call import DONE as OVER
 from ..call import Call
 from ..channels.frames import Frame
 from ..types import Headers
-from ..wire import DONE, FIRST, KEEP_ALIVE, LAST
+from ..wire import KEEP_ALIVE
 from .front import NEVER
 
 if TYPE_CHECKING:
     from ..member import Member
     from .front import Mount
     from .h1 import H1
-
-
-WHOLE: Final = FIRST | LAST | DONE
 
 
 class HTTPCall(Call):
@@ -60,13 +57,15 @@ class HTTPCall(Call):
 
     # from the worker
 
+    def whole(self, frame: Frame) -> None:
+        connection = self.connection
+        if connection is not None:
+            connection.on_whole(self, frame)
+
     def wire(self, member: Member, frame: Frame, body: Any) -> None:
         connection = self.connection
         if connection is not None:
-            if body is None and frame[3] == WHOLE:
-                connection.on_whole(self, frame)
-            else:
-                connection.on_wire(self, member, frame, body)
+            connection.on_wire(self, member, frame, body)
         else:
             member.drop(body)
 

@@ -29,7 +29,7 @@ from ..types import Headers
 from ..wire import HTTP10, KEEP_ALIVE, simple
 from .call import HTTPCall, RepeatedCall
 from .failure import answer_for, log_request, told
-from .front import NEVER, Front, Listener
+from .front import NEVER, Front, Listener, Mount
 from .h1_reader import METHODS, Reader, status_of
 from .h1_writer import Writer
 from .proxy import with_host
@@ -136,11 +136,15 @@ class H1(Reader, Writer, asyncio.Protocol):
         method, url = match.groups()
         call = RepeatedCall(next(front.ids), self, METHODS[method], url, headers, rest)
         self._current = call
-        if front.only is not None:
-            call.mount = front.only
-        elif not self._route(call):
+        mount = front.only
+        if mount is None:
+            if self._route(call):
+                self._dispatch(call)
             return
-        self._dispatch(call)
+        call.mount = mount
+        request = (self._site, call.method, url, rest, self.client, KEEP_ALIVE)
+        call.frame = (f.CALL_HTTP, call.id, mount.app, None, request, b"")
+        self._submit(call, mount)
 
     def _remember(self, call: HTTPCall, line: bytes, rest: bytes) -> None:
         """Header lines that a client sends twice in a row are known from then on, to all connections."""
@@ -259,7 +263,8 @@ class H1(Reader, Writer, asyncio.Protocol):
     def _request_over(self, call: HTTPCall) -> None:
         if call.dispatched:
             call.feed()
-            self._await_response(call)
+            if call is self._current and not call.begun and call.mount is not None:
+                self.deadline = self.front.now + call.mount.timeout
         elif call is self._current:
             self._dispatch(call)
 
@@ -319,6 +324,10 @@ class H1(Reader, Writer, asyncio.Protocol):
             body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
         request = (site, call.method, call.url, call.block or call.headers, client, call.flags)
         call.frame = (f.CALL_HTTP, call.id, mount.app, None, request, body)
+        self._submit(call, mount)
+
+    def _submit(self, call: HTTPCall, mount: Mount) -> None:
+        front = self.front
         call.dispatched = True
         front.requests += 1
         call.started_at = front.now if front.access is None else front.loop.time()
@@ -330,14 +339,10 @@ class H1(Reader, Writer, asyncio.Protocol):
             log.error("%s %s: %s", call.method, call.url.decode("latin-1"), error)
             self._answer(call, 503, "not available")
         else:
-            self._await_response(call)
-
-    def _await_response(self, call: HTTPCall) -> None:
-        if call is self._current and not call.begun and call.mount is not None:
             if call.complete or not call.streamed:
-                self.deadline = self.front.now + call.mount.timeout
+                self.deadline = front.now + mount.timeout
             else:
-                self.deadline = self.front.now + self._config.body_timeout
+                self.deadline = front.now + self._config.body_timeout
 
     def on_wanted(self, call: HTTPCall) -> None:
         """The app asks for its body."""

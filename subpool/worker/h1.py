@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PIECE: Final = 256 * 1024  # bytes of a file read at once
 CACHED: Final = 256  # entries of each cache
-NOTHING: Final = Block(b"", -1, False, False, False)
+NOTHING: Final = Block(b"", -1, date=False, server=False, close=False)
 _status_lines: dict[str, tuple[bytes, int]] = {}
 _wsgi_blocks: dict[tuple[tuple[str, str], ...], Block] = {}
 
@@ -57,6 +57,7 @@ class H1Port(HTTPExchange):
 
     _begun = False
     _holding = True
+    _answer: bytes | None = None  # the body of a response that was sent in one go, and has not been posted yet
     _held: tuple[int, bytes, bytes, bytes] | None = None  # flags, head, body, tail of the last frame
     _inbox: Inbox | None = None
     _streamed = False
@@ -86,7 +87,9 @@ class H1Port(HTTPExchange):
             return
         self._holding = False
         self._open()
-        if self._held is not None:
+        if self._answer is not None:
+            self._post_answer(0)
+        elif self._held is not None:
             held, self._held = self._held, None
             self._out(*held)
 
@@ -97,6 +100,9 @@ class H1Port(HTTPExchange):
 
     def finish(self) -> None:
         """The app has returned. Raises `AppProtocolError` if its response is not complete."""
+        if self._answer is not None:
+            self._post_answer(DONE)
+            return
         held = self._held
         if held is not None:
             flags, head, body, tail = held
@@ -132,10 +138,32 @@ class H1Port(HTTPExchange):
 
     async def send(self, message: Message) -> None:
         inbox = self._inbox
-        if inbox is None:
-            if type(message) is dict and self._at_once(message):
-                return
-        elif inbox.gone:
+        if inbox is None and type(message) is dict:
+            # The common steps, in one go: a final start; then a body that is there whole.
+            get = message.get
+            kind = get("type")
+            if kind == "http.response.start":
+                status = get("status")
+                if self.state is START and type(status) is int and 200 <= status <= 599 and not get("trailers"):
+                    self._block = found = block(get("headers") or ())
+                    self._left = found.length
+                    self.status = status
+                    if status == 204 or status == 304:
+                        self._bodiless = True
+                    self.state = BODY
+                    return
+            elif kind == "http.response.body" and self.state is BODY:
+                body = get("body", b"")
+                if (
+                    type(body) is bytes
+                    and not get("more_body")
+                    and (self._left < 0 or self._left == len(body))
+                    and not (self._begun or self._bodiless or self.trailers)
+                ):
+                    self._answer = body
+                    self.state, self.done = COMPLETE, True
+                    return
+        elif inbox is not None and inbox.gone:
             raise ClientGone("the client has left")
         body = self.step(message)
         kind = message["type"]
@@ -168,35 +196,25 @@ class H1Port(HTTPExchange):
         if not self._flags & HTTP10:  # which knows none (RFC 9110, section 15.2)
             self._post(0, head)
 
-    def _at_once(self, message: dict[str, Any]) -> bool:
-        """The common steps, in one go: a final start; then a body that is there whole. False: they are not that."""
-        get = message.get
-        kind = get("type")
-        if kind == "http.response.start" and self.state is START:
-            status = get("status")
-            if type(status) is int and 200 <= status <= 999 and not get("trailers"):
-                self._left = self._keep(get("headers") or ())
-                self.status = status
-                if status == 204 or status == 304:
-                    self._bodiless = True
-                self.state = BODY
-                return True
-        elif kind == "http.response.body" and self.state is BODY:
-            if self._begun or self._bodiless or self.trailers:
-                return False
-            body = get("body", b"")
-            if type(body) is bytes and not get("more_body") and (self._left < 0 or self._left == len(body)):
-                self._whole(body)
-                self.state, self.done = COMPLETE, True
-                return True
-        return False
-
     def _whole(self, body: bytes) -> None:
-        site = self._site
-        line = status_line(self.status)
-        head, close = whole(self._flags, site.date, site.extra, line, self._block, body)
+        self._answer = body
+        if not self._holding:
+            self._post_answer(0)
+
+    def _post_answer(self, done: int) -> None:
+        """Post the response that was sent in one go."""
+        site, worker, body = self._site, self._worker, self._answer
+        assert body is not None
+        self._answer = None
         self._begun = True
-        self._last(FIRST | LAST | CLOSE if close else FIRST | LAST, head, body)
+        status = self.status
+        head, close = whole(self._flags, site.date, site.extra, status_line(status), self._block, len(body))
+        flags = FIRST | LAST | CLOSE | done if close else FIRST | LAST | done
+        size = len(body)
+        if size < f.LOAN_SIZE:
+            worker.post((f.WIRE, self._call, status, flags, head + body, None, b"", size))
+        else:
+            worker.post(*wire_frame(worker, self._call, status, flags, head, body, b""))
 
     async def _room(self, inbox: Inbox) -> None:
         self.release()
@@ -287,7 +305,7 @@ class H1SyncPort(SyncPort):
         """An answer that is there whole."""
         line, code = _status_line(status)
         site = self._site
-        head, close = whole(self._flags, site.date, site.extra, line, _wsgi_block(headers), body)
+        head, close = whole(self._flags, site.date, site.extra, line, _wsgi_block(headers), len(body))
         self._status = code
         self.state = "over"
         self._on_loop(self._post_wire, FIRST | LAST | DONE | CLOSE if close else FIRST | LAST | DONE, head, body, b"")

@@ -7,7 +7,6 @@ response is checked and serialised (`h1`). Every call ends with a frame that say
 from __future__ import annotations
 
 import marshal
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..environ import add_headers, complete, from_scope, ignore_hints
@@ -22,8 +21,12 @@ from .wsgi import hinting, serving
 if TYPE_CHECKING:
     from .worker import Worker
 
-TEMPLATES: Final = 64
+SITES: Final = 64
 HEADS: Final = 256  # blocks of header lines that a site remembers
+SCOPE: Final = (
+    *("type", "asgi", "http_version", "server", "client", "scheme", "method", "root_path", "path", "raw_path"),
+    *("query_string", "headers", "state", "extensions"),
+)
 
 
 class Request(NamedTuple):
@@ -44,12 +47,14 @@ class Site:
 
     def __init__(self, blob: bytes) -> None:
         fields = marshal.loads(blob, allow_code=False)
-        self.template: dict[str, Any] = {"type": "http", **fields["scope"]}  # scope fields
+        # a scope with every key: a copy of it never has to grow
+        scope = dict.fromkeys(SCOPE)
+        self.template: dict[str, Any] = {**scope, "type": "http", "http_version": "1.1", **fields["scope"]}
         self.extensions: dict[str, Any] = fields["extensions"]  # besides those that HTTP/1.1 has anyway
         self.date: bool = fields["date"]
         self.extra: bytes = fields["extra"]
         self.mount: str = fields["mount"]  # prefix
-        environ = from_scope({**self.template, "path": "", "method": ""})
+        environ = from_scope({**self.template, "path": "", "method": "", "query_string": b"", "headers": ()})
         self._environ = complete(environ, stream=None, errors=None, multithread=False, worker=0)
         self._heads: dict[bytes, tuple[Headers, dict[str, Any]]] = {}
 
@@ -57,13 +62,11 @@ class Site:
         return f"<Site {self.mount or '/'}, {len(self._heads)} heads>"
 
     def _head(self, block: bytes) -> tuple[Headers, dict[str, Any]]:
-        known = self._heads.get(block)
-        if known is None:
-            headers = split(block)
-            known = headers, self._with_headers(headers)
-            if len(self._heads) >= HEADS:
-                self._heads.clear()
-            self._heads[block] = known
+        """Lines that this worker sees for the first time."""
+        headers = split(block)
+        if len(self._heads) >= HEADS:
+            self._heads.clear()
+        known = self._heads[block] = headers, self._with_headers(headers)
         return known
 
     def _with_headers(self, headers: Headers) -> dict[str, Any]:
@@ -71,14 +74,14 @@ class Site:
         add_headers(environ, headers)
         return environ
 
-    def headers(self, headers: Headers | bytes) -> Headers:
+    def headers(self, block: bytes) -> Headers:
         """The headers of a request, all its own."""
-        return self._head(headers)[0].copy() if type(headers) is bytes else headers  # type: ignore[return-value]
+        return (self._heads.get(block) or self._head(block))[0].copy()
 
     def environ(self, headers: Headers | bytes) -> dict[str, Any]:
         """What all requests with these headers have in common."""
         if type(headers) is bytes:
-            return self._head(headers)[1].copy()
+            return (self._heads.get(headers) or self._head(headers))[1].copy()
         return self._with_headers(headers)  # type: ignore[arg-type]
 
 
@@ -88,57 +91,51 @@ def split(block: bytes) -> Headers:
     return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
 
 
-class Sites:
-    """The sites that this worker knows; the least recently used goes out first."""
+class Sites(dict[bytes, Site]):
+    """The sites that this worker knows, by `Request.site`; the oldest goes out first."""
 
-    __slots__ = ("_known",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Site] = OrderedDict()
-
-    def __repr__(self) -> str:
-        return f"<Sites: {len(self._known)}>"
-
-    def get(self, blob: bytes) -> Site:
-        found = self._known.get(blob)
-        if found is None:
-            found = self._known[blob] = Site(blob)
-            if len(self._known) > TEMPLATES:
-                self._known.popitem(last=False)
-        return found
+    def __missing__(self, blob: bytes) -> Site:
+        if len(self) >= SITES:
+            del self[next(iter(self))]
+        site = self[blob] = Site(blob)
+        return site
 
 
 def build_scope(site: Site, request: Request, state: dict[str, Any], worker: int) -> dict[str, Any]:
     """The ASGI scope of `request` (ASGI HTTP 2.5), all the request's own."""
     _, method, target, headers, client, flags = request
-    raw_path, _, query = target.partition(b"?")
+    query = b""
+    if b"?" in target:
+        target, _, query = target.partition(b"?")
+    if b"%" in target or not target.isascii():
+        from urllib.parse import unquote_to_bytes
+
+        path = unquote_to_bytes(target).decode("utf-8", "replace")
+    else:
+        path = target.decode("ascii")
     scope = site.template.copy()
     scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
     scope["method"] = method
-    scope["raw_path"] = raw_path
-    if b"%" in raw_path or not raw_path.isascii():
-        from urllib.parse import unquote_to_bytes
-
-        scope["path"] = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-    else:
-        scope["path"] = raw_path.decode()
+    scope["path"] = path
+    scope["raw_path"] = target
     scope["query_string"] = query
-    scope["headers"] = site.headers(headers)
+    scope["headers"] = site.headers(headers) if type(headers) is bytes else headers
     scope["client"] = client
-    scope["state"] = state.copy() if state else {}
-    extensions = scope["extensions"] = {
+    scope["state"] = state.copy()
+    scope["extensions"] = extensions = {
         "http.response.early_hint": {},
         "http.response.trailers": {},
         "http.response.pathsend": {},
         "subpool": {"worker": worker},
     }
-    for name, value in site.extensions.items():
-        extensions[name] = value.copy()
+    if site.extensions:
+        for name, value in site.extensions.items():
+            extensions[name] = value.copy()
     if flags & HTTP10:
         scope["http_version"] = "1.0"
         del extensions["http.response.early_hint"], extensions["http.response.trailers"]
-    else:
-        scope["http_version"] = "1.1"
     return scope
 
 
@@ -181,7 +178,7 @@ class HTTPCalls:
         worker = self._worker
         port = None
         try:
-            site = self._sites.get(request[0])
+            site = self._sites[request[0]]
             port = H1Port(worker, call, request, site, body)
             coro: Any = app.app(build_scope(site, request, app.scopes.state, worker.id), port.receive, port.send)
             try:
@@ -207,7 +204,7 @@ class HTTPCalls:
         worker = self._worker
         threads = worker.calls.wsgi
         try:
-            site = self._sites.get(request[0])
+            site = self._sites[request[0]]
             port = H1SyncPort(worker, call, worker.calls.inbox(call), threads.threaded, request, site)
             errors = ErrorStream({"request": call})
             environ = build_environ(site, request)
