@@ -67,6 +67,7 @@ _HOP_BY_HOP = frozenset(
 _CACHE_LIMIT = 512  # entries of each cache: an application that makes up names cannot grow them further
 _statuses: dict[str, int] = {}  # checked status lines -> code
 _names: dict[str, bool] = {}  # checked header names -> is it Content-Length?
+_checked: dict[tuple[tuple[str, str], ...], tuple[tuple[tuple[str, str], ...], int | None]] = {}  # whole lists
 
 
 def run_wsgi(app: WSGIApplication, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes]:
@@ -269,6 +270,13 @@ def check_headers(headers: list[tuple[str, str]]) -> tuple[list[tuple[str, str]]
     """
     if not isinstance(headers, list):
         raise TypeError(f"WSGI response headers must be a list, not {type(headers).__name__}")
+    try:
+        known = tuple(headers)
+        found = _checked.get(known)
+    except TypeError:  # not hashable: told below
+        known, found = (), None
+    if found is not None:
+        return list(found[0]), found[1]
     length: int | None = None
     for item in headers:
         if type(item) is not tuple or len(item) != 2:
@@ -287,6 +295,9 @@ def check_headers(headers: list[tuple[str, str]]) -> tuple[list[tuple[str, str]]
             if not value.isascii() or not value.isdigit():
                 raise ValueError(f"Content-Length of the WSGI response is not a number: {value!r:.80}")
             length = int(value)
+    if len(_checked) >= _CACHE_LIMIT:
+        _checked.clear()
+    _checked[known] = known, length
     return headers.copy(), length
 
 

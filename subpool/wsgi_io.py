@@ -7,7 +7,7 @@ import logging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 _log = logging.getLogger("subpool.wsgi")
@@ -109,14 +109,17 @@ class ErrorStream:
     """`wsgi.errors`: each whole line becomes an ERROR record of the logger "subpool.wsgi".
 
     An unfinished line waits for its end, for `flush()` (which the worker also calls after the request), or
-    for 65,536 characters. `extra` goes onto each record (`request`, for one).
+    for 65,536 characters. `request`, its number, goes onto each record.
     """
 
-    __slots__ = ("_extra", "_partial")
+    __slots__ = ("_partial", "_request")
 
-    def __init__(self, extra: Mapping[str, object] | None = None) -> None:
+    def __init__(self, request: int | None = None) -> None:
         self._partial = ""
-        self._extra = extra
+        self._request = request
+
+    def _log(self, line: str) -> None:
+        _log.error("%s", line, extra=None if self._request is None else {"request": self._request})
 
     def write(self, text: str, /) -> int:
         """Take `text`; returns its length in characters. Raises TypeError for anything but str."""
@@ -124,7 +127,7 @@ class ErrorStream:
             raise TypeError(f"wsgi.errors takes str, not {type(text).__name__}")
         *lines, self._partial = (self._partial + text).split("\n")
         for line in lines:
-            _log.error("%s", line, extra=self._extra)
+            self._log(line)
         if len(self._partial) >= _LINE_LIMIT:
             self.flush()
         return len(text)
@@ -138,7 +141,7 @@ class ErrorStream:
         """Log a line that has no end yet."""
         line, self._partial = self._partial, ""
         if line:
-            _log.error("%s", line, extra=self._extra)
+            self._log(line)
 
 
 class FileWrapper:

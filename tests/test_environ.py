@@ -359,7 +359,7 @@ def test_a_broken_body_raises() -> None:
 
 
 def test_whole_lines_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    errors = ErrorStream({"request": 7})
+    errors = ErrorStream(7)
     assert errors.write("one %s\ntwo") == 10
     assert caplog.messages == ["one %s"]
     errors.writelines([" more\n", "\n", "rest"])

@@ -197,9 +197,9 @@ class Calls:
         scope = app.scopes.build(head)
         try:
             if app.interface == "wsgi":
-                await self.wsgi.exchange(call, app, scope, inbox)
+                await self.wsgi.exchange(call, app, scope)
             else:
-                port = ASGIPort(worker, call, inbox, scope)
+                port = ASGIPort(worker, call, scope)
                 coro: Any = app.app(scope, port.receive, port.send)
                 try:
                     yielded = coro.send(None)

@@ -16,7 +16,21 @@ from ..channels.exchange import DONE as COMPLETE
 from ..channels.frames import Frame
 from ..errors import ClientGone
 from ..types import Headers, Message
-from ..wire import CLOSE, DONE, FIRST, HTTP10, LAST, WEIGHT, Block, Wire, block, informational, status_line, whole
+from ..wire import (
+    CLOSE,
+    DONE,
+    FIRST,
+    HTTP10,
+    LAST,
+    WEIGHT,
+    WHOLE,
+    Block,
+    Wire,
+    block,
+    informational,
+    status_line,
+    whole,
+)
 from .answers import asgi_answer
 from .streams import Inbox, SyncPort
 
@@ -291,8 +305,8 @@ class H1SyncPort(SyncPort):
     _block = NOTHING
     _reason = b""
 
-    def __init__(self, worker: Worker, call: int, inbox: Inbox, threaded: bool, request: Request, site: Site) -> None:
-        super().__init__(worker, call, inbox, threaded)
+    def __init__(self, worker: Worker, call: int, threaded: bool, request: Request, site: Site) -> None:
+        super().__init__(worker, call, threaded)
         self._flags = request[5]
         self._site = site
         self._head_only = request[1] == "HEAD"
@@ -303,12 +317,17 @@ class H1SyncPort(SyncPort):
 
     def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
         """An answer that is there whole."""
-        line, code = _status_line(status)
+        found = _status_lines.get(status) or _status_line(status)
         site = self._site
-        head, close = whole(self._flags, site.date, site.extra, line, _wsgi_block(headers), len(body))
-        self._status = code
+        size = len(body)
+        head, close = whole(self._flags, site.date, site.extra, found[0], _wsgi_block(headers), size)
         self.state = "over"
-        self._on_loop(self._post_wire, FIRST | LAST | DONE | CLOSE if close else FIRST | LAST | DONE, head, body, b"")
+        flags = FIRST | LAST | DONE | CLOSE if close else WHOLE
+        if size < f.LOAN_SIZE and not self._threaded:
+            self._worker.post((f.WIRE, self._call, found[1], flags, head + body, None, b"", size))
+        else:
+            self._status = found[1]
+            self._on_loop(self._post_wire, flags, head, body, b"")
 
     def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
         """A part of a file as the whole body. False if it has to be sent piece by piece."""
@@ -366,12 +385,10 @@ class H1SyncPort(SyncPort):
 
 def _status_line(status: str) -> tuple[bytes, int]:
     """A checked status as in "200 OK": its line, its code."""
-    found = _status_lines.get(status)
-    if found is None:
-        code = int(status[:3])
-        found = status_line(code, status[4:].encode("latin-1")), code
-        if len(_status_lines) < CACHED:
-            _status_lines[status] = found
+    code = int(status[:3])
+    found = status_line(code, status[4:].encode("latin-1")), code
+    if len(_status_lines) < CACHED:
+        _status_lines[status] = found
     return found
 
 

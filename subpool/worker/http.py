@@ -16,7 +16,7 @@ from ..wsgi_io import ErrorStream, make_input
 from .apps import App
 from .h1 import H1Port, H1SyncPort
 from .interrupt import resume
-from .wsgi import hinting, serving
+from .wsgi import Serving, hinting
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -205,8 +205,8 @@ class HTTPCalls:
         threads = worker.calls.wsgi
         try:
             site = self._sites[request[0]]
-            port = H1SyncPort(worker, call, worker.calls.inbox(call), threads.threaded, request, site)
-            errors = ErrorStream({"request": call})
+            port = H1SyncPort(worker, call, threads.threaded, request, site)
+            errors = ErrorStream(call)
             environ = build_environ(site, request)
             environ["wsgi.input"] = make_input(b"", port.pull) if body is None else make_input(body, None)
             environ["wsgi.errors"] = errors
@@ -219,4 +219,4 @@ class HTTPCalls:
             worker.calls.failed(call, error)
             return
 
-        threads.execute(call, serving(call, app, environ, port, errors))
+        threads.execute(call, Serving(call, app, environ, port, errors))

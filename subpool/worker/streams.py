@@ -12,6 +12,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
@@ -91,17 +92,21 @@ class Inbox:
 
 
 class _Port:
-    def __init__(self, worker: Worker, call: int, inbox: Inbox) -> None:
+    def __init__(self, worker: Worker, call: int) -> None:
         self._worker = worker
         self._call = call
-        self._inbox = inbox
+
+    @cached_property
+    def _inbox(self) -> Inbox:
+        """What comes for the call; who never waits for anything needs none."""
+        return self._worker.calls.inbox(self._call)
 
 
 class ASGIPort(_Port):
     """`receive` and `send` of one exchange, HTTP or WebSocket (ASGI HTTP and WebSocket spec 2.5)."""
 
-    def __init__(self, worker: Worker, call: int, inbox: Inbox, scope: dict[str, Any]) -> None:
-        super().__init__(worker, call, inbox)
+    def __init__(self, worker: Worker, call: int, scope: dict[str, Any]) -> None:
+        super().__init__(worker, call)
         self._http = HTTPExchange(scope["method"]) if scope["type"] == "http" else None
         self._state = CONNECTING
         self._disconnect: Message = {"type": "http.disconnect"}
@@ -207,14 +212,15 @@ class ASGIPort(_Port):
 class SyncPort(_Port):
     """The same for a WSGI app: `pull` gives its input, `start` and `write` take its answer (`runners.wsgi.Sink`)."""
 
-    def __init__(self, worker: Worker, call: int, inbox: Inbox, threaded: bool) -> None:
-        super().__init__(worker, call, inbox)
+    state = START
+    step: Step | None = None  # whose thread the app is on
+    _input_over = False
+
+    def __init__(self, worker: Worker, call: int, threaded: bool) -> None:
+        super().__init__(worker, call)
         self._threaded = threaded
-        self._input_over = False
-        self.state = START
-        self.step: Step | None = None  # whose thread the app is on
         if threaded:
-            inbox.changed = threading.Event()
+            self._inbox.changed = threading.Event()
 
     def _post(self, message: dict[str, Any], body: bytes = b"") -> None:
         self._on_loop(_post, self._worker, self._call, message, body)

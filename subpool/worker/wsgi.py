@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
@@ -17,7 +19,7 @@ from ..wsgi_io import ErrorStream, make_input
 from .answers import asgi_answer, checked_wsgi, error_frame
 from .apps import App
 from .interrupt import Step
-from .streams import Inbox, SyncPort
+from .streams import SyncPort
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -25,30 +27,42 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 
-def serving(
-    call: int, app: App, environ: dict[str, Any], port: SyncPort, errors: ErrorStream
-) -> Callable[[Step], None]:
-    """What runs the app on a thread whose step it is given, and sends its answer through `port`."""
-    from subpool.runners.wsgi import serve_wsgi
+class Serving:
+    """One call of a WSGI app whose answer goes through `port`. Call it on a thread, with that thread's step."""
 
-    def run(step: Step) -> None:
+    __slots__ = ("_app", "_call", "_environ", "_errors", "_port")
+
+    def __init__(self, call: int, app: App, environ: dict[str, Any], port: SyncPort, errors: ErrorStream) -> None:
+        self._call = call
+        self._app = app.app
+        self._environ = environ
+        self._port = port
+        self._errors = errors
+
+    def __repr__(self) -> str:
+        return f"<Serving call {self._call}>"
+
+    def __call__(self, step: Step) -> None:
+        port = self._port
         port.step = step
-        step.current = call
+        step.current = self._call
         try:
-            serve_wsgi(app.app, environ, port)
+            _runner().serve_wsgi(self._app, self._environ, port)
             port.finish()
         finally:
-            errors.flush()
+            self._errors.flush()
             step.leave()
-
-    return run
 
 
 def hinting(port: SyncPort) -> Callable[[list[tuple[str, str]]], None]:
     """`wsgi.early_hints` over `port`."""
-    from subpool.runners.wsgi import check_headers
+    return lambda headers: port.hint(_runner().check_headers(headers)[0])
 
-    return lambda headers: port.hint(check_headers(headers)[0])
+
+@cache
+def _runner() -> Any:
+    """The default runner: like every runner it is imported when it is first needed."""
+    return import_module("subpool.runners.wsgi")
 
 
 class WSGICalls:
@@ -104,7 +118,7 @@ class WSGICalls:
         step.current = call
         try:
             run = worker.apps.runner(runner, "run_wsgi")
-            errors = ErrorStream({"request": call})
+            errors = ErrorStream(call)
             environ = complete(
                 environ, stream=make_input(body, None), errors=errors,
                 multithread=worker.shared or self.threaded, multiprocess=not worker.shared, worker=worker.id,
@@ -153,20 +167,20 @@ class WSGICalls:
         self._pool().submit(on_thread)
         self._worker.post((f.STARTED, call))
 
-    async def exchange(self, call: int, app: App, scope: dict[str, Any], inbox: Inbox) -> None:
+    async def exchange(self, call: int, app: App, scope: dict[str, Any]) -> None:
         """A whole exchange, both ways a stream."""
         worker = self._worker
-        port = SyncPort(worker, call, inbox, self.threaded)
+        port = SyncPort(worker, call, self.threaded)
         early_hints = None
         if "http.response.early_hint" in scope["extensions"]:
             early_hints = hinting(port)
-        errors = ErrorStream({"request": call})
+        errors = ErrorStream(call)
         environ = complete(
             from_scope(scope), stream=make_input(b"", port.pull), errors=errors, early_hints=early_hints,
             multithread=worker.shared or self.threaded, multiprocess=not worker.shared, worker=worker.id,
         )  # fmt: skip
 
-        run = serving(call, app, environ, port, errors)
+        run = Serving(call, app, environ, port, errors)
         if not self.threaded:
             await worker.aside(run, worker.step)
             return
