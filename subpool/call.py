@@ -72,8 +72,8 @@ class Call:
     def message(self, message: dict[str, Any], data: Any) -> None:
         """A MESSAGE frame: only streams have them."""
 
-    def whole(self, frame: Frame) -> None:
-        """A WIRE frame that is a whole response (`wire.WHOLE`) and has no body of its own."""
+    def whole(self, member: Member, frame: Frame, body: Any) -> None:
+        """A WIRE frame that is a whole response (`wire.WHOLE`)."""
 
     def wire(self, member: Member, frame: Frame, body: Any) -> None:
         """A WIRE frame, its body bytes, a loan, or None: only the server's calls have them."""

@@ -107,13 +107,14 @@ class Member:
                 for frame in frames:
                     op = frame[0]
                     if op == f.WIRE:
-                        if frame[3] == WHOLE and frame[5] is None:
-                            call = self._take(frame[1])
-                            if call is not None:
-                                self.served += 1
-                                call.whole(frame)
+                        body = next(lent) if frame[5] is f.LOAN else frame[5]
+                        if frame[3] != WHOLE:
+                            self._on_wire(frame, body)
+                        elif (call := self._take(frame[1])) is not None:
+                            self.served += 1
+                            call.whole(self, frame, body)
                         else:
-                            self._on_wire(frame, next(lent) if frame[5] is f.LOAN else frame[5])
+                            self.drop(body)
                     elif op == f.REPLY:
                         self._on_reply(frame, next(lent) if frame[4] is f.LOAN else None)
                     else:

@@ -57,10 +57,12 @@ class HTTPCall(Call):
 
     # from the worker
 
-    def whole(self, frame: Frame) -> None:
+    def whole(self, member: Member, frame: Frame, body: Any) -> None:
         connection = self.connection
         if connection is not None:
-            connection.on_whole(self, frame)
+            connection.on_whole(self, member, frame, body)
+        else:
+            member.drop(body)
 
     def wire(self, member: Member, frame: Frame, body: Any) -> None:
         connection = self.connection

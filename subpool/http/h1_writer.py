@@ -96,9 +96,12 @@ class Writer:
 
     # from the workers
 
-    def on_whole(self, call: HTTPCall, frame: Frame) -> None:
+    def on_whole(self, call: HTTPCall, member: Member, frame: Frame, body: Any) -> None:
         """A whole response, after which the connection stays: what `on_wire` and `_done` make of it, in one go."""
-        self._transport.write(frame[4])
+        if body is None:
+            self._transport.write(frame[4])
+        else:
+            self._write(member, frame, body)
         if self.front.access is not None or self.front.draining or not call.complete:
             call.begun = True
             call.status = frame[2]
@@ -133,16 +136,7 @@ class Writer:
             return
         else:
             size += len(body) + len(tail)
-            if head:
-                transport.write(head)
-            transport.write(body)
-            if isinstance(body, memoryview):
-                if self._paused or transport.get_write_buffer_size():
-                    self._lent.append((member, body))
-                else:
-                    member.give_back(body)
-            if tail:
-                transport.write(tail)
+            self._write(member, frame, body)
         call.sent += frame[7]
         if flags & LAST:
             self._done(call, bool(flags & CLOSE))
@@ -150,6 +144,16 @@ class Writer:
             call.unacknowledged += size + WEIGHT
             if not self._paused:
                 self._acknowledge(call, ACK)
+
+    def _write(self, member: Member, frame: Frame, body: Any) -> None:
+        """Head, body and tail, with one call of the system. A loan is given back when the transport is done with it."""
+        transport = self._transport
+        transport.writelines([part for part in (frame[4], body, frame[6]) if part])
+        if isinstance(body, memoryview):
+            if self._paused or transport.get_write_buffer_size():
+                self._lent.append((member, body))
+            else:
+                member.give_back(body)
 
     def _send_file(self, call: HTTPCall, file: tuple[int, int, int], close: bool) -> None:
         """The rest of the response is a part of a file."""
