@@ -16,7 +16,7 @@ from ..wsgi_io import ErrorStream, make_input
 from .apps import App
 from .h1 import H1Port, H1SyncPort
 from .interrupt import resume
-from .wsgi import Serving, hinting
+from .wsgi import Serving
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -45,7 +45,7 @@ class Site:
 
     __slots__ = ("_environ", "_heads", "date", "extensions", "extra", "mount", "template")
 
-    def __init__(self, blob: bytes) -> None:
+    def __init__(self, blob: bytes, common: dict[str, Any]) -> None:
         fields = marshal.loads(blob, allow_code=False)
         # a scope with every key: a copy of it never has to grow
         scope = dict.fromkeys(SCOPE)
@@ -55,7 +55,7 @@ class Site:
         self.extra: bytes = fields["extra"]
         self.mount: str = fields["mount"]  # prefix
         environ = from_scope({**self.template, "path": "", "method": "", "query_string": b"", "headers": ()})
-        self._environ = complete(environ, stream=None, errors=None, multithread=False, worker=0)
+        self._environ = {**complete(environ, stream=None, errors=None, multithread=False, worker=0), **common}
         self._heads: dict[bytes, tuple[Headers, dict[str, Any]]] = {}
 
     def __repr__(self) -> str:
@@ -92,14 +92,18 @@ def split(block: bytes) -> Headers:
 
 
 class Sites(dict[bytes, Site]):
-    """The sites that this worker knows, by `Request.site`; the oldest goes out first."""
+    """The sites that this worker knows, by `Request.site`; the oldest goes out first. `common`: for each environ."""
 
-    __slots__ = ()
+    __slots__ = ("_common",)
+
+    def __init__(self, common: dict[str, Any]) -> None:
+        super().__init__()
+        self._common = common
 
     def __missing__(self, blob: bytes) -> Site:
         if len(self) >= SITES:
             del self[next(iter(self))]
-        site = self[blob] = Site(blob)
+        site = self[blob] = Site(blob, self._common)
         return site
 
 
@@ -142,12 +146,15 @@ def build_scope(site: Site, request: Request, state: dict[str, Any], worker: int
 def build_environ(site: Site, request: Request) -> dict[str, Any]:
     """The WSGI environ of `request` (PEP 3333), but for what depends on the worker."""
     _, method, target, headers, client, flags = request
-    raw_path, _, query = target.partition(b"?")
-    if b"%" in raw_path:
+    query = ""
+    if b"?" in target:
+        target, _, after = target.partition(b"?")
+        query = after.decode("latin-1")
+    if b"%" in target:
         from urllib.parse import unquote_to_bytes
 
-        raw_path = unquote_to_bytes(raw_path)
-    path = raw_path.decode("latin-1")
+        target = unquote_to_bytes(target)
+    path = target.decode("latin-1")
     environ = site.environ(headers)
     for root in (environ["SCRIPT_NAME"], site.mount):
         if root and (path == root or path.startswith(root + "/")):
@@ -155,7 +162,7 @@ def build_environ(site: Site, request: Request) -> dict[str, Any]:
             break
     environ["REQUEST_METHOD"] = method
     environ["PATH_INFO"] = path
-    environ["QUERY_STRING"] = query.decode("latin-1")
+    environ["QUERY_STRING"] = query
     environ["SERVER_PROTOCOL"] = "HTTP/1.0" if flags & HTTP10 else "HTTP/1.1"
     if client is not None:
         environ["REMOTE_ADDR"] = client[0]
@@ -168,7 +175,10 @@ class HTTPCalls:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._sites = Sites()
+        threaded = worker.shared or worker.setup["threads"] > 1
+        self._sites = Sites(
+            {"wsgi.multithread": threaded, "wsgi.multiprocess": not worker.shared, "subpool.worker": worker.id}
+        )
 
     def __repr__(self) -> str:
         return f"<HTTPCalls: {self._sites!r}>"
@@ -210,10 +220,7 @@ class HTTPCalls:
             environ = build_environ(site, request)
             environ["wsgi.input"] = make_input(b"", port.pull) if body is None else make_input(body, None)
             environ["wsgi.errors"] = errors
-            environ["wsgi.multithread"] = worker.shared or threads.threaded
-            environ["wsgi.multiprocess"] = not worker.shared
-            environ["wsgi.early_hints"] = ignore_hints if request[5] & HTTP10 else hinting(port)
-            environ["subpool.worker"] = worker.id
+            environ["wsgi.early_hints"] = ignore_hints if request[5] & HTTP10 else port.early_hints
         except Exception as error:
             worker.calls.forget(call)
             worker.calls.failed(call, error)

@@ -12,7 +12,8 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 HIGH_WATER = 256 * 1024  # bytes on their way to a reader
+
+
+@cache
+def default_runner() -> Any:
+    """The default runner for WSGI: like every runner it is imported when it is first needed."""
+    return import_module("subpool.runners.wsgi")
 
 
 class Inbox:
@@ -289,8 +296,12 @@ class SyncPort(_Port):
             if message.get("body"):
                 return bytes(message["body"])
 
+    def early_hints(self, headers: list[tuple[str, str]]) -> None:
+        """`wsgi.early_hints`."""
+        self.hint(default_runner().check_headers(headers)[0])
+
     def hint(self, headers: list[tuple[str, str]]) -> None:
-        """`wsgi.early_hints`: 103 with the links among `headers`, before the response (RFC 8297)."""
+        """103 with the links among `headers`, before the response (RFC 8297)."""
         if self.state is START and not self._inbox.gone:
             links = [value for name, value in asgi_answer("103", headers)[1] if name == b"link"]
             self._post({"type": "http.response.early_hint", "links": links})

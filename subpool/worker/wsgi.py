@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
@@ -19,7 +17,7 @@ from ..wsgi_io import ErrorStream, make_input
 from .answers import asgi_answer, checked_wsgi, error_frame
 from .apps import App
 from .interrupt import Step
-from .streams import SyncPort
+from .streams import SyncPort, default_runner
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -47,22 +45,11 @@ class Serving:
         port.step = step
         step.current = self._call
         try:
-            _runner().serve_wsgi(self._app, self._environ, port)
+            default_runner().serve_wsgi(self._app, self._environ, port)
             port.finish()
         finally:
             self._errors.flush()
             step.leave()
-
-
-def hinting(port: SyncPort) -> Callable[[list[tuple[str, str]]], None]:
-    """`wsgi.early_hints` over `port`."""
-    return lambda headers: port.hint(_runner().check_headers(headers)[0])
-
-
-@cache
-def _runner() -> Any:
-    """The default runner: like every runner it is imported when it is first needed."""
-    return import_module("subpool.runners.wsgi")
 
 
 class WSGICalls:
@@ -173,7 +160,7 @@ class WSGICalls:
         port = SyncPort(worker, call, self.threaded)
         early_hints = None
         if "http.response.early_hint" in scope["extensions"]:
-            early_hints = hinting(port)
+            early_hints = port.early_hints
         errors = ErrorStream(call)
         environ = complete(
             from_scope(scope), stream=make_input(b"", port.pull), errors=errors, early_hints=early_hints,
