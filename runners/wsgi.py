@@ -54,7 +54,7 @@ __all__ = ["FileWrapper", "Response", "check_headers", "run_wsgi", "serve_wsgi"]
 
 _log = logging.getLogger("subpool.wsgi")
 
-_STATUS = re.compile(r"[2-9][0-9]{2} [\t\x20-\x7e\x80-\xff]*", re.ASCII)
+_STATUS = re.compile(r"[2-5][0-9]{2} [\t\x20-\x7e\x80-\xff]*", re.ASCII)
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*", re.ASCII)
 # RFC 2616 section 13.5.1, which PEP 3333 ("Other HTTP Features") names.
@@ -326,7 +326,7 @@ def _check_status(status: str) -> int:
     if type(status) is not str:
         raise TypeError(f"a WSGI status must be a str such as '200 OK', not {type(status).__name__}")
     if _STATUS.fullmatch(status) is None:
-        raise ValueError(f"a WSGI status must be a code from 200 on, a space and a reason: {status!r:.80}")
+        raise ValueError(f"a WSGI status must be a code from 200 to 599, a space and a reason: {status!r:.80}")
     code = int(status[:3])
     if len(_statuses) < _CACHE_LIMIT:
         _statuses[status] = code

@@ -460,6 +460,8 @@ def test_status_lines(site: Site) -> None:
     else:
         assert site.ask(script(["start", 299], ["body", "x"])).status == 299
         assert site.ask(script(["start", 599], ["body", "x"])).status == 599
+    for status in (600, 999, 99, 0):
+        assert site.ask(script(["start", status], ["body", "x"])).status == 500
 
 
 BAD_STARTS = {

@@ -367,7 +367,7 @@ def test_write_takes_bytes(run: Any) -> None:
 @pytest.mark.parametrize(
     "status",
     [
-        *("200", "20 OK", "OK 200", "2000 OK", "200 O\nK", "200 O\x00K", "", "103 Early", "99 x"),
+        *("200", "20 OK", "OK 200", "2000 OK", "200 O\nK", "200 O\x00K", "", "103 Early", "99 x", "600 x", "999 x"),
         *("200 \u20ac", "\u0662\u0660\u0660 OK", "200 OK\n", "1000"),
     ],
 )

@@ -63,11 +63,11 @@ def next_state(table: dict[tuple[str, str], str], state: str, message: Message) 
 
 
 def check_status(status: Any) -> int:
-    """`status`, if it is an int from 100 to 999 (RFC 9110, section 15)."""
+    """`status`, if it is an int from 100 to 599 (RFC 9110, section 15)."""
     if not isinstance(status, int) or isinstance(status, bool):
         raise TypeError(f"status is {status!r}, which is no int")
-    if not 100 <= status <= 999:
-        raise AppProtocolError(f"status {status} is out of range 100 to 999")
+    if not 100 <= status <= 599:
+        raise AppProtocolError(f"status {status} is out of range 100 to 599")
     return int(status)
 
 
@@ -172,7 +172,7 @@ class HTTPExchange:
 
     def _start(self, message: Message) -> None:
         status = message.get("status")
-        if type(status) is not int or not 100 <= status <= 999:
+        if type(status) is not int or not 100 <= status <= 599:
             if "status" not in message:
                 raise AppProtocolError("'http.response.start' has no 'status'")
             status = check_status(status)

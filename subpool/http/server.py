@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SubpoolError
 from ..pool import Pool
 from .acceptor import Acceptor
 from .access import AccessLog
@@ -184,8 +183,13 @@ class Server:
         self._stopping.set()
 
     async def stop(self, drain: float) -> None:
-        """Listen no more; what is under way has `drain` seconds; then everything is cut and the pools end."""
+        """Listen no more; what is under way has `drain` seconds; then everything is cut and the pools end.
+
+        An app that goes on behind its last response (background tasks) has what is left of that time, and not more
+        than the pool allows.
+        """
         front = self.front
+        deadline = asyncio.get_running_loop().time() + drain
         for acceptor in self._acceptors:
             acceptor.close()
         for sock in self._sockets:
@@ -199,15 +203,13 @@ class Server:
             front.draining = True
             for connection in list(front.connections):
                 connection.drain()
-            deadline = front.loop.time() + drain
             while front.connections and front.loop.time() < deadline:  # noqa: ASYNC110  once in a server's life
                 await asyncio.sleep(0.02)
             for connection in list(front.connections):
                 connection.abort()
             front.stop()
-        for pool in self.pools:
-            with contextlib.suppress(SubpoolError):
-                await pool.close()
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True)
 
 
 def describe(pool: Pool, config: ServerConfig) -> str:
