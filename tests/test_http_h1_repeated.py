@@ -172,7 +172,8 @@ def test_the_access_log_shows_them(style: str, caplog: pytest.LogCaptureFixture)
 
 WORDS = st.sampled_from([
     b"GET", b"HEAD", b"POST", b"OPTIONS", b"CONNECT", b"BREW", b"PRI", b" ", b"  ", b"\t", b"/", b"/scope", b"*",
-    b"?a=b", b"#f", b"%41", b"%2", b"\xff", b"\x7f", b"\0", b"\n", b"\r", b"\r\n", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0",
+    b"?a=b", b"#f", b"%41", b"%2", b"\xff", b"\x7f", b"\0", b"\n", b"\r", b"\r\n", b"HTTP/1.1", b"HTTP/1.0",
+    b"HTTP/2.0",
     b"http/1.1", b"http://b/scope", b"a:80", b"\"", b"<", b"{", b":",
 ])  # fmt: skip
 LINES = st.one_of(
