@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,8 @@ _NAME: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(
 class PoolOptions:
     """Options of a `Pool`. Times are in seconds.
 
-    - `app`: "module:callable", or None; `workers`: how many (default: one for each CPU that may be used)
+    - `app`: "module:callable", or None
+    - `workers`: how many (default: one for each CPU that may be used), or `{"min": 2, "max": 8}`: as the work asks for
     - `isolation` and `interface`: see above
     - `pythonpath`: directories put first on the workers' `sys.path`; `venv`: an environment whose packages they see
     - `preload_app`: import the app before a worker counts as ready; `preload`: further modules
@@ -29,10 +30,15 @@ class PoolOptions:
     - `window`: calls that a worker holds un-started; `max_concurrency`: calls that run in a worker at once
     - `start_timeout`: until a worker must be ready; `close_timeout`: until the pool is closed, come what may
     - `grace`: between the steps of ending a call that does not end: cancel, interrupt, abandon
+    - `max_restarts` in `restart_window`: so often workers that end by themselves are started again; then it is broken
+    - `max_requests`: after so many, and up to `max_requests_jitter` more, a worker is replaced; 1: a fresh one for each
+    - `max_age`, `max_memory` (bytes): the same by age and size
+    - `heartbeat_timeout`: a worker silent for so long is replaced; None: never
+    - `max_abandoned`: workers that never ended; with more, a server asks its guard for a fresh process
     """
 
     app: str | None = None
-    workers: int | None = None
+    workers: int | Mapping[str, int] | None = None
     isolation: str = "auto"
     interface: str = "auto"
     pythonpath: Sequence[str | os.PathLike[str]] = ()
@@ -48,6 +54,24 @@ class PoolOptions:
     start_timeout: float = 60.0
     close_timeout: float = 10.0
     grace: float = 0.5
+    max_restarts: int = 10
+    restart_window: float = 60.0
+    max_requests: int | None = None
+    max_requests_jitter: int = 0
+    max_age: float | None = None
+    max_memory: int | None = None
+    heartbeat_timeout: float | None = 30.0
+    max_abandoned: int = 8
+
+    @property
+    def least_workers(self) -> int:
+        """How many workers there are at the start, and never fewer."""
+        return self.workers["min"] if isinstance(self.workers, Mapping) else self.workers or 1
+
+    @property
+    def most_workers(self) -> int:
+        """How many there may be."""
+        return self.workers["max"] if isinstance(self.workers, Mapping) else self.workers or 1
 
     def __post_init__(self) -> None:
         if self.workers is None:
@@ -60,15 +84,26 @@ class PoolOptions:
                 raise ValueError(
                     f"{name} is {value!r}; it must be one of {', '.join(choices)}{_nearest(value, choices)}"
                 )
-        for name in ("workers", "threads", "max_pending", "window", "max_concurrency"):
+        counts = ["threads", "max_pending", "window", "max_concurrency", "max_restarts", "max_abandoned"]
+        if isinstance(self.workers, Mapping):
+            check_range(self.workers)
+            object.__setattr__(self, "workers", dict(self.workers))
+        else:
+            counts.append("workers")
+        counts += [name for name in ("max_requests", "max_memory") if getattr(self, name) is not None]
+        for name in (*counts, "max_requests_jitter"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}, which is no int")
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        for name in ("timeout", "start_timeout", "close_timeout", "grace"):
+            least = 0 if name in ("max_requests_jitter", "max_restarts", "max_abandoned") else 1
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        for name in (
+            *("timeout", "start_timeout", "close_timeout", "grace", "restart_window"),
+            *("max_age", "heartbeat_timeout"),
+        ):
             value = getattr(self, name)
-            if value is None and name == "timeout":
+            if value is None and name in ("timeout", "max_age", "heartbeat_timeout"):
                 continue
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}, which is no number of seconds")
@@ -106,6 +141,17 @@ def check_name(field: str, name: Any) -> None:
         raise TypeError(f"{field} is {name!r}; it must be a str, 'module:callable'")
     if not _NAME.fullmatch(name):
         raise ValueError(f"{field} is {name!r}; it must be 'module:callable'")
+
+
+def check_range(workers: Mapping[str, Any]) -> None:
+    """`TypeError`/`ValueError` unless `workers` holds a `min` and a `max` that is not less."""
+    if set(workers) != {"min", "max"}:
+        raise ValueError(f"workers is {dict(workers)!r}; it must be a number, or have 'min' and 'max'")
+    for name, value in workers.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"workers[{name!r}] is {value!r}, which is no int")
+    if not 1 <= workers["min"] <= workers["max"]:
+        raise ValueError(f"workers is {dict(workers)!r}; 'min' must be at least 1, and 'max' not less")
 
 
 def check_timeout(timeout: Any) -> None:

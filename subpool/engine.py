@@ -6,6 +6,7 @@ The public face is `pool`; the workers are kept by `crew`; what is late is found
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, Final
 
 from . import call as c
@@ -20,6 +21,7 @@ from .link import Link
 from .member import Member
 from .router import Router
 from .stats import PoolStats
+from .upkeep import Upkeep
 
 LOANS: Final = 200  # of the host, lent at once at most
 
@@ -41,7 +43,10 @@ class Engine:
         self.ids = c.numbers
         self.clock = Clock(loop, self._on_stall, self._on_clock, self.expire)
         self._dirty: list[Link] = []
+        self.on_broken: Callable[[SubpoolError], None] | None = None  # workers ended too often: no calls any more
+        self.on_exhausted: Callable[[str], None] | None = None  # too many workers were abandoned
         self.crew = Crew(self)
+        self.upkeep = Upkeep(self)
 
     def __repr__(self) -> str:
         return f"<Engine: {self.crew!r}, {self.router!r}>"
@@ -53,7 +58,7 @@ class Engine:
         if self.closing:
             raise PoolClosed("the pool is closed")
         if self.crew.broken is not None:
-            raise PoolBroken(f"no worker could be started again: {self.crew.broken}") from self.crew.broken
+            raise PoolBroken(str(self.crew.broken)) from self.crew.broken
         router = self.router
         place = None if router.pending else router.choose(call)
         if place is None:
@@ -176,5 +181,6 @@ class Engine:
         members = sorted(crew.members, key=lambda member: (member.id, member.generation))
         return PoolStats(
             crew.kind, tuple(member.stats() for member in members), len(router.pending), router.refused,
-            crew.abandoned, self.not_isolatable, router.taken_back,
+            crew.abandoned, self.not_isolatable, router.taken_back, crew.succession.restarts.total,
+            crew.succession.recycled,
         )  # fmt: skip

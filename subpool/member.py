@@ -18,10 +18,11 @@ from .channels import frames as f
 from .channels.frames import Frame
 from .channels.lane import LaneClosed
 from .channels.socket_lane import SocketLane
-from .errors import NotIsolatable, WorkerLost, from_wire
+from .errors import NotIsolatable, PoolTimeout, WorkerLost, from_wire
 from .isolation import load
 from .link import Link
 from .overdue import Overdue
+from .renewal import BLOCK
 from .stats import Latencies, WorkerStats
 from .wire import DONE, WHOLE
 from .worker.logs import replay
@@ -48,6 +49,13 @@ class Member:
         self.in_flight = 0
         self.heard = 0.0
         self.served = self.failed = 0
+        self.single = engine.options.max_requests == 1
+        self.used = False  # with `single`: it has got its request
+        self.ready_at = self.beat = engine.loop.time()
+        self.blocks: int | None = None
+        self.limits = engine.crew.succession.renewal.limits()
+        self._renewed_at = 0  # requests that it had served then
+        self._on_reset: Callable[[BaseException | None], None] | None = None
         self.latencies = Latencies()
         self.calls: dict[int, Call] = {}
         self.overdue = Overdue(engine.options.grace)  # calls that were given up
@@ -90,6 +98,9 @@ class Member:
         if not link.work:
             self.engine.dirty(link)
         link.work.append(call.frame)
+        if self.single:
+            self.used = True
+            self.engine.crew.succession.used(self)
 
     # receiving
 
@@ -122,8 +133,14 @@ class Member:
         except LaneClosed:
             self.link.unlisten()
         self.stalled = self._asking_back  # no new work before what it had is back: see `_behind`
+        if self.used and not self.in_flight:
+            self._over()
         self.engine.assign()
         return spoke
+
+    def _over(self) -> None:
+        self.used = False
+        self.engine.crew.succession.over(self)
 
     def _take(self, call_id: int) -> Call | None:
         """The worker has let go of the call."""
@@ -228,6 +245,9 @@ class Member:
             self.engine.lent -= frame[1]
         elif op == f.PONG:
             self.pinged = False
+        elif op == f.BEATEN:
+            self.beat = self.heard
+            self.blocks = frame[1]
         elif op == f.LOG:
             replay(frame[1], self.id)
         else:
@@ -247,10 +267,18 @@ class Member:
         op = frame[0]
         if op == f.READY:
             if self.state == "starting":
-                self.state = "ready"
+                self._ready()
                 self._started(None)
+            elif self.state == "resetting":
+                self.generation += 1
+                self._ready()
+                self._reset_over(None)
         elif op == f.FAILED:
-            self._started(from_wire(frame[1]))
+            if self.state == "resetting":
+                self.state = "ready"
+                self._reset_over(from_wire(frame[1]))
+            else:
+                self._started(from_wire(frame[1]))
         elif op == f.BYE:
             self.threads_left = frame[1]
             self.link.control((f.HALT,))
@@ -274,6 +302,34 @@ class Member:
             on_start, self.on_start = self.on_start, None  # it holds the worker before: no chain of them
             if on_start is not None:
                 on_start(error)
+
+    def _ready(self) -> None:
+        self.state = "ready"
+        self.ready_at = self.beat = self.engine.loop.time()
+        self._renewed_at = self.served + self.failed
+
+    # renewal
+
+    def since_renewal(self) -> int:
+        """Requests served."""
+        return self.served + self.failed - self._renewed_at
+
+    def size(self) -> int | None:
+        """Bytes: of a process as the system says, of an interpreter an estimate."""
+        if self.kind == "thread":
+            return None
+        return self.handle.memory() or (self.blocks * BLOCK if self.blocks is not None else None)
+
+    def reset(self, seconds: float, done: Callable[[BaseException | None], None]) -> None:
+        """Have it finish what it runs, for at most so long, and import the app anew. It gets no calls meanwhile."""
+        self.state = "resetting"
+        self._on_reset = done
+        self.link.flow((f.RESET, seconds))
+
+    def _reset_over(self, error: BaseException | None) -> None:
+        done, self._on_reset = self._on_reset, None
+        if done is not None:
+            done(error)
 
     # taking back, giving up
 
@@ -306,6 +362,8 @@ class Member:
             else:
                 self._forget(call)
         self.engine.router.put_back(back)
+        if self.used and not self.in_flight:
+            self._over()
 
     def give_up(self, call: Call) -> None:
         """Nobody waits for the call any more: cancel it; `escalate` goes on from there."""
@@ -332,7 +390,7 @@ class Member:
         if self.state == "abandoned":
             return
         self.cause = cause
-        unexpected = self.engine.crew.leave(self) and self.state == "ready"
+        unexpected = (self.engine.crew.leave(self) and self.state == "ready") or self.state == "resetting"
         self.on_out()
         self.state = "ended"
         self.link.control((f.HALT,))
@@ -344,7 +402,9 @@ class Member:
             self.take_back()
         self.link.unlisten()
         self.lose(cause)
-        self._started(WorkerLost(f"worker {self.id} ended while it started: {cause or 'without a word'}", False))
+        error = WorkerLost(f"worker {self.id} ended while it started: {cause or 'without a word'}", False)
+        self._started(error)
+        self._reset_over(error)
         self.handle.release()
         self.engine.crew.on_ended(self, unexpected)
 
@@ -377,6 +437,17 @@ class Member:
                 WorkerLost(f"worker {self.id} ended ({cause or 'no cause given'}); the app {begun} to run the request")
             )
 
+    def time_out(self, why: str) -> None:
+        """It does not answer: the time of all that it holds is up, but what it has not begun another may do."""
+        if self.kind != "process":
+            self.take_back()
+        for call in list(self.calls.values()):
+            if call.state in (c.SENT, c.STARTED):
+                begun = call.state == c.STARTED
+                self.engine.clock.end(call)
+                self.give_up(call)
+                call.fail(PoolTimeout(f"worker {self.id} did not answer: {why}", begun))
+
     def _on_closed(self) -> None:
         self.closed.set()
         self.engine.crew.on_closed(self)
@@ -403,7 +474,9 @@ class Member:
         self.cause = why
         self._detach()
         self.lose(why)
-        self._started(WorkerLost(f"worker {self.id} did not start: {why}", False))
+        error = WorkerLost(f"worker {self.id} did not start: {why}", False)
+        self._started(error)
+        self._reset_over(error)
         self.handle.abandon()
         self.closed.set()
 
@@ -412,5 +485,5 @@ class Member:
         state = "stalled" if self.stalled and self.state == "ready" else self.state
         return WorkerStats(
             self.id, self.kind, self.generation, state, self.in_flight, self.served, self.failed, self.restarts,
-            p50, p90, p99, self.handle.memory(),
+            p50, p90, p99, self.handle.memory(), None if self.kind == "thread" else self.blocks,
         )  # fmt: skip

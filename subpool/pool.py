@@ -57,6 +57,7 @@ class Pool:
         engine = Engine(self.options, hostloop.current())
         try:
             await engine.crew.open()
+            engine.upkeep.start()
         except BaseException:
             await engine.close(0.0)
             raise

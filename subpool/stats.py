@@ -12,8 +12,9 @@ KEPT = 1024  # latencies of a worker that its percentiles are made of: the last 
 class WorkerStats:
     """One worker. `p50`, `p90`, `p99`: seconds from acceptance to answer of its last calls (NaN: none yet).
 
-    `state`: starting, ready, stalled, stopping. `restarts`: how often this place was filled again. `rss`: resident
-    bytes of a worker that is a process, else None.
+    `state`: starting, ready, stalled, resetting, stopping. `restarts`: how often this place was filled again. `rss`:
+    resident bytes of a worker that is a process, else None; `blocks`: memory blocks that an interpreter of its own has
+    allocated, as its last heartbeat said, else None.
     """
 
     id: int
@@ -28,6 +29,7 @@ class WorkerStats:
     p90: float
     p99: float
     rss: int | None
+    blocks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class PoolStats:
     """The pool at one moment. `pending`: calls that wait on the host; `refused`: calls refused as too many.
 
     `abandoned`: workers that never ended; `not_isolatable`: calls that failed because something refused an isolated
-    interpreter; `taken_back`: calls moved away from a worker that had not begun them.
+    interpreter; `taken_back`: calls moved away from a worker that had not begun them; `restarts`: workers started again
+    because one had ended by itself; `recycled`: workers replaced by order, or because their time had come.
     """
 
     isolation: str
@@ -45,6 +48,8 @@ class PoolStats:
     abandoned: int
     not_isolatable: int
     taken_back: int
+    restarts: int = 0
+    recycled: int = 0
 
     @property
     def in_flight(self) -> int:

@@ -16,7 +16,7 @@ FLOORS = [
     {"config", "stats", "scope", "environ", "wsgi_io", "wire", "channels", "state", "pubsub"},
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
-    {"router", "hostloop", "call", "clock", "link", "overdue", "member", "crew", "engine", "stream", "pool", "blocking",
+    {"router", "restarts", "renewal", "elastic", "succession", "upkeep", "hostloop", "call", "clock", "link", "overdue", "member", "crew", "engine", "stream", "pool", "blocking",
      "supervisor", "asgi"},
     {"http"},
     {"cli", "commands", "check", "probe", "__main__"},

@@ -26,12 +26,13 @@ LOAN: Final = False  # stands where a body would: the next lent item is it
 # host to worker, on the work lane
 CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP = 1, 2, 3, 4, 5
 # host to worker, on the flow lane
-PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 9, 10, 11, 12, 13, 14, 15
+PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED, RESET = 9, 10, 11, 12, 13, 14, 15, 8
 # host to worker's steward, on the control lane
-INTERRUPT, GIVE_BACK, HALT, SETUP = 16, 17, 18, 19
+INTERRUPT, GIVE_BACK, HALT, SETUP, BEAT = 16, 17, 18, 19, 35
 # worker to host
 REPLY, ERROR, STARTED, WANT, MESSAGE, END = 20, 21, 22, 23, 24, 25
 LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED, PONG, WIRE = 26, 27, 28, 29, 30, 31, 32, 33, 34
+BEATEN = 36
 
 LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
@@ -46,6 +47,9 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     GONE: ("GONE", "id"),  # the client has left: `http.disconnect`
     STOP: ("STOP", "seconds", "all"),  # finish what runs, for at most so long, shut the app down, end; all workers do
     RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
+    RESET: ("RESET", "seconds"),  # finish what runs, for at most so long; import the app anew
+    BEAT: ("BEAT",),  # are you there?
+    BEATEN: ("BEATEN", "blocks"),  # yes; memory blocks that the interpreter has allocated
     INTERRUPT: ("INTERRUPT", "id"),
     GIVE_BACK: ("GIVE_BACK",),  # return the calls that were not begun
     SETUP: ("SETUP", "setup"),  # the first word to a worker in a process

@@ -243,6 +243,10 @@ class Calls:
         loan = worker.lend(data)
         worker.post((f.REPLY, call, 0, None, data if loan is None else f.LOAN), loan)
 
+    def forget_functions(self) -> None:
+        """Their modules are imported anew."""
+        self._functions.clear()
+
     # what comes for calls under way
 
     def inbox(self, call: int) -> Inbox:

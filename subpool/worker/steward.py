@@ -1,13 +1,15 @@
 """The steward: a worker's second thread, which answers while a handler holds the first.
 
 It blocks on the control lane's descriptor, so it costs nothing until the host speaks: INTERRUPT (see `interrupt`), and
-for workers in processes GIVE_BACK, which returns the calls that the main thread has not begun.
+for workers in processes GIVE_BACK, which returns the calls that the main thread has not begun. BEAT asks whether it is
+there at all.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -55,6 +57,8 @@ class Steward:
         if frame[0] == f.INTERRUPT:
             hit = self._worker.calls.interrupt(frame[1])
             self._worker.lanes.out.send([(f.INTERRUPTED, frame[1], hit)])
+        elif frame[0] == f.BEAT:
+            self._worker.lanes.out.send([(f.BEATEN, sys.getallocatedblocks())])
         elif frame[0] == f.GIVE_BACK:
             given = self._worker.lanes.work.take_back()  # type: ignore[attr-defined]
             self._worker.lanes.out.send([(f.GIVEN_BACK, [call[1] for call in given])])

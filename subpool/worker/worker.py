@@ -64,7 +64,9 @@ class Worker:
         self._pulling = False
         self._calm = 0  # calls since one held the thread for long
         self.steward: Steward | None = None
+        self._resetting: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[float]
+        self.modules: frozenset[str] = frozenset()  # that were there before the app
 
     def __repr__(self) -> str:
         return f"<Worker {self.id}: {self.calls!r}, {self.lent} loans>"
@@ -205,6 +207,10 @@ class Worker:
                     elif op == f.STOP:
                         self._everyone = frame[2]
                         self.stop(frame[1])
+                    elif op == f.RESET:
+                        from .reset import reset
+
+                        self._resetting = self.loop.create_task(reset(self, frame[1]))
                     elif op == f.EVENT:
                         data = frame[3]
                         self.calls.event(frame[1], frame[2], self.borrow(next(loans)) if data is f.LOAN else data)
@@ -224,6 +230,12 @@ class Worker:
         """Everything that needs no loop: the path, the modules, the app."""
         setup = self.setup
         extend_path(setup["pythonpath"], setup["venv"])
+        self.modules = frozenset(sys.modules)
+        self.load_app()
+
+    def load_app(self) -> None:
+        """The modules and the app. `AppLoadError` if one cannot be imported."""
+        setup = self.setup
         for module in setup["preload"]:
             try:
                 __import__(module)

@@ -218,3 +218,4 @@ class WSGICalls:
         """End the threads, but do not wait for one that an app holds."""
         if self._executor is not None:
             self._executor.shutdown(wait=not self.steps, cancel_futures=True)
+            self._executor = None

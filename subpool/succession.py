@@ -1,0 +1,278 @@
+"""Who takes whose place: a worker that died is started again, one whose time has come is replaced.
+
+A replacement is ready before the worker whose place it takes goes; code that does not start leaves the old one where it
+is. One that died is started again as `restarts` says. On 3.13, which never gives an interpreter's memory back, a
+sub-interpreter is not replaced: it imports the app anew (`worker.reset`), and takes no calls meanwhile.
+
+With `max_requests=1` every worker serves one request and goes. As many again are started ahead.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from .errors import AppLoadError, PoolBroken, SubpoolError
+from .renewal import Renewal
+from .restarts import Restarts
+
+if TYPE_CHECKING:
+    from .crew import Crew
+    from .member import Member
+
+log = logging.getLogger("subpool")
+
+KEEPS_MEMORY: Final = sys.version_info < (3, 14)  # of interpreters that are destroyed
+RETRY: Final = 10.0  # seconds until a renewal that failed is tried again
+Told = Callable[[BaseException | None], None]
+
+
+class Succession:
+    """Of one crew."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._engine = crew.engine
+        options = crew.options
+        self.restarts = Restarts(options.max_restarts, options.restart_window)
+        self.renewal: Renewal = Renewal(
+            options.max_requests, options.max_requests_jitter, options.max_age, options.max_memory
+        )
+        self.recycled = 0
+        self.single = options.max_requests == 1
+        self._not_before = 0.0  # a renewal that failed is not tried again at once
+        self._renewing: Member | None = None
+        self._spares: list[Member] = []  # ready, for `max_requests=1`
+        self._coming = 0  # spares that are starting
+        self._number = options.most_workers  # the highest id of a spare
+
+    def __repr__(self) -> str:
+        return f"<Succession: {self.restarts!r}, {self.recycled} recycled>"
+
+    # deaths
+
+    def died(self, old: Member) -> None:
+        """A worker has ended by itself."""
+        self._again(old.id, old.generation, old.restarts, old.served > 0, old.cause or "its main returned")
+
+    def start_after(self, old: Member) -> None:
+        """A stuck worker is out: another takes its place, at once."""
+        self.start(old.id, old.generation + 1, old.restarts + 1)
+
+    def start(self, worker: int, generation: int = 1, restarts: int = 0) -> None:
+        """Start a worker where there is none."""
+        if self._crew.ending or self._crew.broken or worker not in self._crew.ids:
+            return
+        if any(member.id == worker and member.state in ("starting", "ready") for member in self._crew.members):
+            return
+
+        def told(error: BaseException | None) -> None:
+            if error is not None:
+                log.error("worker %s could not be started: %s", worker, error)
+                self._again(worker, generation, restarts, False, str(error))
+
+        self._begin(worker, generation, restarts, None, told)
+
+    def _again(self, worker: int, generation: int, restarts: int, proved: bool, cause: str) -> None:
+        crew = self._crew
+        if crew.ending or worker not in crew.ids:
+            return
+        delay = self.restarts.ended(self._engine.loop.time(), proved)
+        if delay is None:
+            most, window = self.restarts.most, self.restarts.window
+            crew.give_up(PoolBroken(f"workers ended more than {most} times within {window:g} s; the last: {cause}"))
+        elif delay:
+            self._engine.loop.call_later(delay, lambda: self.start(worker, generation + 1, restarts + 1))
+        else:
+            self.start(worker, generation + 1, restarts + 1)
+
+    def _begin(self, worker: int, generation: int, restarts: int, old: Member | None, told: Told) -> Member | None:
+        """Start a worker. Once it is ready it takes `old`'s place, or a new one; `told` hears of it, or why not."""
+        crew = self._crew
+        try:
+            member = crew.add(worker, generation, restarts)
+        except AppLoadError as error:
+            told(error)
+            return None
+        new = weakref.ref(member)  # a timer does not keep a worker that has ended
+        seconds = crew.options.start_timeout
+
+        def started(error: BaseException | None) -> None:
+            there = new()
+            if error is None and there is not None:
+                self._join(there, old)
+            told(error)
+
+        def late() -> None:
+            there = new()
+            if there is not None and there.state == "starting":
+                crew.drop(there, f"not ready within {seconds} s")
+
+        member.on_start = started
+        self._engine.loop.call_later(seconds, late)
+        return member
+
+    def _join(self, member: Member, old: Member | None) -> None:
+        engine = self._engine
+        if member.id not in self._crew.ids and not self.single:
+            self.dismiss(member)  # the pool has become smaller meanwhile
+            return
+        engine.router.places.append(member)
+        if old is not None and old in engine.router.places:
+            self.dismiss(old)
+        engine.assign()
+        engine.clock.watch_stalls()
+
+    # replacing
+
+    def dismiss(self, old: Member) -> None:
+        """It takes no new calls, finishes what it has, ends."""
+        crew = self._crew
+        if old in self._engine.router.places:
+            self._engine.router.places.remove(old)
+        if old.state == "starting":
+            return  # `_join` will see that it is not wanted
+        old.take_back()
+        limit = crew.options.timeout or 3600.0
+        old.stop(limit, False)
+        gone = weakref.ref(old)
+
+        def late() -> None:
+            there = gone()
+            if there is not None and there.state not in ("closed", "abandoned"):
+                from .crew import threads_of
+
+                crew.drop(there, "it did not end after it was replaced" + threads_of(there))
+
+        self._engine.loop.call_later(limit + crew.options.close_timeout, late)
+
+    def resets(self) -> bool:
+        """Whether workers import their app anew in place of being replaced."""
+        return KEEPS_MEMORY and self._crew.kind == "subinterpreter"
+
+    def renew(self, old: Member, told: Told) -> None:
+        """Replace the worker, or reset it; `told` hears when that is done, or why it cannot be: then the old stays."""
+        self.recycled += 1
+        if self.resets():
+            places = self._engine.router.places
+            if old in places:
+                places.remove(old)
+            old.take_back()
+
+            def done(error: BaseException | None) -> None:
+                if old.state == "ready" and not self._crew.ending:
+                    places.append(old)
+                    self._engine.assign()
+                told(error)
+
+            old.reset(self._crew.options.timeout or 3600.0, done)
+            return
+        self._begin(old.id, old.generation + 1, old.restarts + 1, old, told)
+
+    async def renewed(self, old: Member) -> None:
+        """The same, and wait until the old one is gone. Raises why it could not be replaced."""
+        over = anyio.Event()
+        errors: list[BaseException] = []
+
+        def told(error: BaseException | None) -> None:
+            if error is not None:
+                errors.append(error)
+            over.set()
+
+        self.renew(old, told)
+        await over.wait()
+        if errors:
+            raise errors[0]
+        if not self.resets():
+            with anyio.move_on_after(self._crew.options.close_timeout):
+                await old.closed.wait()
+
+    def renew_one(self, now: float) -> None:
+        """Replace a worker whose time has come, one at a time. Called again and again."""
+        if self._renewing is not None or self._crew.ending or now < self._not_before:
+            return
+        for member in self._engine.router.places:
+            why = member.limits.reached(member.since_renewal(), now - member.ready_at, member.size())
+            if why is not None:
+                self._renewing = member
+                log.info("worker %s is replaced: %s", member.id, why)
+                self.renew(member, self._renewed)
+                return
+
+    def _renewed(self, error: BaseException | None) -> None:
+        old, self._renewing = self._renewing, None
+        if error is not None and old is not None:
+            log.error("worker %s could not be replaced, and stays: %s", old.id, error)
+            self._not_before = self._engine.loop.time() + RETRY
+
+    # one request each
+
+    def left(self, member: Member) -> None:
+        """A worker has ended: it is no spare any more."""
+        if member in self._spares:
+            self._spares.remove(member)
+        self.fill()
+
+    def used(self, member: Member) -> None:
+        """With `max_requests=1`: the worker has got its request."""
+        places = self._engine.router.places
+        if member in places:
+            places.remove(member)
+        if self.resets():
+            return
+        if self._spares:
+            self._engine.router.places.append(self._spares.pop(0))
+        self.fill()
+
+    def over(self, member: Member) -> None:
+        """And it is answered."""
+        if member.state != "ready" or self._crew.ending:
+            return
+        if self.resets():
+            self.renew(member, lambda error: None if error is None else self.died(member))
+        else:
+            member.stop(self._crew.options.timeout or 3600.0, False)
+
+    def fill(self) -> None:
+        """Start spares: as many as there are workers."""
+        crew, places = self._crew, self._engine.router.places
+        if crew.ending or crew.broken or not self.single or self.resets():
+            return
+        while len(places) + len(self._spares) + self._coming < 2 * len(crew.ids) and self._coming < len(crew.ids):
+            self._coming += 1
+            self._number += 1
+            self._spare(self._number)
+
+    def _spare(self, worker: int) -> None:
+        crew = self._crew
+        there: list[Member] = []
+
+        def told(error: BaseException | None) -> None:
+            self._coming -= 1
+            if error is None and there:
+                if len(self._engine.router.places) < len(crew.ids):
+                    self._engine.router.places.append(there[0])
+                    self._engine.assign()
+                else:
+                    self._spares.append(there[0])
+                self.fill()
+                return
+            log.error("a spare worker could not be started: %s", error)
+            delay = self.restarts.ended(self._engine.loop.time(), False)
+            if delay is None:
+                crew.give_up(error if isinstance(error, SubpoolError) else PoolBroken(str(error)))
+            else:
+                self._engine.loop.call_later(delay, self.fill)
+
+        try:
+            member: Any = crew.add(worker, 1, 0)
+        except AppLoadError as error:
+            told(error)
+            return
+        there.append(member)
+        member.on_start = told
