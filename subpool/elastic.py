@@ -16,12 +16,13 @@ RARELY: Final = 0.02
 class Elastic:
     """`least` and `most` workers."""
 
-    __slots__ = ("_calm_ticks", "_since", "_waits", "_waits_now", "least", "most")
+    __slots__ = ("_begun", "_calm_ticks", "_since", "_waits", "_waits_now", "least", "most")
 
     def __init__(self, least: int, most: int) -> None:
         self.least, self.most = least, most
         self._waits_now = 0  # ticks in a row
-        self._since: float | None = None  # of the count below
+        self._begun = False
+        self._since = 0.0  # when the counts below began
         self._calm_ticks = self._waits = 0
 
     def __repr__(self) -> str:
@@ -29,7 +30,8 @@ class Elastic:
 
     def decide(self, now: float, workers: int, waiting: int, starting: bool) -> int:
         """+1, -1 or 0 workers. `waiting`: calls that no worker has begun; `workers`: those that are ready."""
-        if self._since is None:
+        if not self._begun:
+            self._begun = True
             self._begin(now)
         self._waits_now = self._waits_now + 1 if waiting else 0
         self._calm_ticks += 1
@@ -41,7 +43,7 @@ class Elastic:
         if self._waits_now >= PATIENCE and workers < self.most:
             self._begin(now)
             return 1
-        if now - (self._since or now) >= CALM:
+        if now - self._since >= CALM:
             calm = self._waits <= RARELY * self._calm_ticks
             self._begin(now)
             if calm and workers > self.least:

@@ -443,10 +443,9 @@ class Member:
             self.take_back()
         for call in list(self.calls.values()):
             if call.state in (c.SENT, c.STARTED):
-                begun = call.state == c.STARTED
                 self.engine.clock.end(call)
                 self.give_up(call)
-                call.fail(PoolTimeout(f"worker {self.id} did not answer: {why}", begun))
+                call.fail(PoolTimeout(f"worker {self.id} does not answer: {why}", True))
 
     def _on_closed(self) -> None:
         self.closed.set()

@@ -72,7 +72,7 @@ class Succession:
             return
 
         def told(error: BaseException | None) -> None:
-            if error is not None:
+            if error is not None and not self._crew.ending:
                 log.error("worker %s could not be started: %s", worker, error)
                 self._again(worker, generation, restarts, False, str(error))
 
@@ -198,6 +198,12 @@ class Succession:
             return
         for member in self._engine.router.places:
             why = member.limits.reached(member.since_renewal(), now - member.ready_at, member.size())
+            if why is not None and self._crew.kind == "thread":
+                # they share one imported app: only another process has it afresh
+                self._not_before = float("inf")
+                if self._engine.on_exhausted is not None:
+                    self._engine.on_exhausted(f"worker {member.id} is to be replaced: {why}")
+                return
             if why is not None:
                 self._renewing = member
                 log.info("worker %s is replaced: %s", member.id, why)
@@ -206,7 +212,7 @@ class Succession:
 
     def _renewed(self, error: BaseException | None) -> None:
         old, self._renewing = self._renewing, None
-        if error is not None and old is not None:
+        if error is not None and old is not None and not self._crew.ending:
             log.error("worker %s could not be replaced, and stays: %s", old.id, error)
             self._not_before = self._engine.loop.time() + RETRY
 
@@ -261,6 +267,8 @@ class Succession:
                 else:
                     self._spares.append(there[0])
                 self.fill()
+                return
+            if crew.ending:
                 return
             log.error("a spare worker could not be started: %s", error)
             delay = self.restarts.ended(self._engine.loop.time(), False)

@@ -16,8 +16,8 @@ FLOORS = [
     {"config", "stats", "scope", "environ", "wsgi_io", "wire", "channels", "state", "pubsub"},
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
-    {"router", "restarts", "renewal", "elastic", "succession", "upkeep", "hostloop", "call", "clock", "link", "overdue", "member", "crew", "engine", "stream", "pool", "blocking",
-     "supervisor", "asgi"},
+    {"router", "restarts", "renewal", "elastic", "hostloop", "call", "clock", "link", "overdue", "member", "crew",
+     "succession", "upkeep", "engine", "stream", "pool", "blocking", "asgi"},
     {"http"},
     {"cli", "commands", "check", "probe", "__main__"},
 ]  # fmt: skip

@@ -1,0 +1,319 @@
+"""Workers are renewed, watched, added and taken away while the pool works; no request is lost by it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from conftest import BOTH, DEADLINE, eventually, free_threaded, http_scope, in_flight, whole
+
+pytestmark = pytest.mark.anyio
+
+
+async def calls(pool: Any) -> int:
+    """How many calls the app has had in the interpreter that answered."""
+    return int((await pool.run_asgi(http_scope("/calls"))).body)
+
+
+async def many(pool: Any, count: int, clients: int = 8) -> list[int]:
+    """So many calls; the app's own counts of them."""
+    counts: list[int] = []
+
+    async def client() -> None:
+        counts.extend([await calls(pool) for _ in range(count // clients)])
+
+    async with anyio.create_task_group() as group:
+        for _ in range(clients):
+            group.start_soon(client)
+    return counts
+
+
+def fresh(isolation: str) -> None:
+    if isolation == "thread":
+        pytest.skip("threads share one import: recycling them means a new process")
+
+
+@BOTH
+async def test_after_so_many_requests(make_pool: Any, isolation: str) -> None:
+    fresh(isolation)
+    async with make_pool(max_requests=50) as pool:
+        with anyio.fail_after(2 * DEADLINE):
+            while pool.stats().recycled < 4:
+                assert len(await many(pool, 80)) == 80
+        await eventually(lambda: whole(pool))
+        assert pool.stats().restarts == 0
+        assert max(worker.generation for worker in pool.stats().workers) > 1
+
+
+async def test_at_an_age(make_pool: Any, isolation: str) -> None:
+    fresh(isolation)
+    async with make_pool(max_age=0.1, workers=1) as pool:
+        await eventually(lambda: pool.stats().recycled >= 2)
+        assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+
+
+async def test_when_it_has_grown(make_pool: Any, isolation: str) -> None:
+    """Processes are measured by the system, interpreters by their heartbeat."""
+    fresh(isolation)
+    async with make_pool(max_memory=1 << 20, heartbeat_timeout=2.0, workers=1) as pool:
+        await eventually(lambda: pool.stats().recycled >= 1)
+        assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+    async with make_pool(max_memory=1 << 40, heartbeat_timeout=1.0, workers=1) as pool:
+        if isolation == "subinterpreter":
+            await eventually(lambda: (pool.stats().workers[0].blocks or 0) > 10_000)
+        assert pool.stats().recycled == 0
+
+
+async def test_a_fresh_worker_for_each_request(make_pool: Any, isolation: str) -> None:
+    fresh(isolation)
+    async with make_pool(max_requests=1, workers=2) as pool:
+        with anyio.fail_after(2 * DEADLINE):
+            assert await many(pool, 24) == [1] * 24
+        await eventually(lambda: in_flight(pool) == 0)
+        assert pool.stats().restarts == 0
+
+
+async def test_threads_ask_for_a_fresh_process(make_pool: Any, isolation: str) -> None:
+    if isolation != "thread":
+        pytest.skip("others are replaced here")
+    async with make_pool(max_requests=20) as pool:
+        asked: list[str] = []
+        pool.engine.on_exhausted = asked.append
+        await many(pool, 80)
+        await eventually(lambda: asked)
+        assert "has served" in asked[0]
+        assert pool.stats().recycled == 0
+
+
+# in place
+
+
+@pytest.fixture
+def in_place(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on 3.13, on every version."""
+    if isolation != "subinterpreter":
+        pytest.skip("only interpreters keep their memory")
+    monkeypatch.setattr("subpool.succession.KEEPS_MEMORY", True)
+
+
+async def test_in_place_the_app_is_new(make_pool: Any, in_place: None, fifo: Any, monkeypatch: Any) -> None:
+    pipe = fifo("lifespan")
+    monkeypatch.setenv("LIFESPAN_PIPE", str(pipe))
+
+    async def said(count: int) -> bytes:
+        told = b""
+        while len(told) < count:
+            told += await pipe.wait()
+        return told
+
+    async with make_pool("lifespan_app:app", workers=1, lifespan="on") as pool:
+        assert await said(1) == b"+"
+        before = await pool.call("os:getpid"), await pool.call("threading:get_native_id")
+        for generation in (2, 3):
+            await pool.recycle()
+            assert await said(2) == b"+-"  # the new one first
+            assert pool.stats().workers[0].generation == generation
+        assert ast.literal_eval((await pool.run_asgi(http_scope("/"))).body.decode()) is not None
+        assert (await pool.call("os:getpid"), await pool.call("threading:get_native_id")) == before
+    assert await said(1) == b"-"
+
+
+async def test_in_place_counts_begin_anew(make_pool: Any, in_place: None) -> None:
+    async with make_pool(max_requests=20) as pool:
+        counts = []
+        with anyio.fail_after(2 * DEADLINE):
+            while counts.count(1) < 5:  # of two workers: three began anew
+                counts += await many(pool, 40)
+        await eventually(lambda: whole(pool))
+    async with make_pool(max_requests=1) as pool:
+        assert await many(pool, 24) == [1] * 24
+
+
+async def test_in_place_code_that_does_not_start_leaves_the_old(make_pool: Any, in_place: None, tmp_path: Path) -> None:
+    from subpool import AppLoadError
+
+    def write(text: str, helper: str) -> None:
+        (tmp_path / "changing_helper.py").write_text(f"ANSWER = {helper!r}\n")
+        (tmp_path / "changing_app.py").write_text(
+            f"from changing_helper import ANSWER\n{text}\n"
+            "async def app(scope, receive, send):\n"
+            "    from changing_helper import ANSWER as late\n"
+            "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+            "    await send({'type': 'http.response.body', 'body': (ANSWER + late).encode()})\n"
+        )
+
+    async def ask() -> bytes:
+        return (await pool.run_asgi(http_scope("/"))).body
+
+    write("", "one")
+    async with make_pool("changing_app:app", pythonpath=[tmp_path], workers=2) as pool:
+        assert await ask() == b"oneone"
+        write("raise LookupError('not today')", "two, longer")
+        with pytest.raises(AppLoadError, match="not today"):
+            await pool.recycle()
+        await eventually(lambda: whole(pool))
+        assert {await ask() for _ in range(8)} == {b"oneone"}
+        write("", "three, longer still")
+        await pool.recycle()
+        assert {await ask() for _ in range(8)} == {b"three, longer stillthree, longer still"}
+
+
+async def test_in_place_what_runs_is_finished(make_pool: Any, in_place: None, fifo: Any) -> None:
+    started, gate = fifo("started"), fifo("gate")
+    async with make_pool(workers=1) as pool, anyio.create_task_group() as group:
+        answers: list[bytes] = []
+
+        async def patient() -> None:
+            query = f"started={started}&gate={gate}".encode()
+            answers.append((await pool.run_asgi(http_scope("/gate", query_string=query))).body)
+
+        group.start_soon(patient)
+        await started.wait()
+        group.start_soon(pool.recycle)
+        await eventually(lambda: pool.stats().workers[0].state == "resetting")
+        group.start_soon(many, pool, 8)  # these wait for the new app
+        await eventually(lambda: pool.stats().pending == 8)
+        gate.release()
+    assert answers == [b"through"]
+
+
+# how many
+
+
+@BOTH
+async def test_scaling(make_pool: Any) -> None:
+    async with make_pool(workers=1) as pool:
+        pool.engine.crew.scale(3)
+        await eventually(lambda: whole(pool, 3))
+        assert {worker.id for worker in pool.stats().workers} == {1, 2, 3}
+        assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+        pool.engine.crew.scale(1)
+        await eventually(lambda: whole(pool, 1))
+        assert pool.stats().workers[0].id == 1
+        pool.engine.crew.scale(2)
+        pool.engine.crew.scale(1)  # one that is only coming goes too
+        await eventually(lambda: whole(pool, 1) and len(pool.engine.crew.members) == 1)
+        assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+        with pytest.raises(ValueError, match="at least 1"):
+            pool.engine.crew.scale(0)
+
+
+async def test_what_a_worker_that_goes_runs_is_finished(make_pool: Any, fifo: Any) -> None:
+    started, gate = fifo("started"), fifo("gate")
+    async with make_pool(workers=2) as pool, anyio.create_task_group() as group:
+        answers: list[bytes] = []
+
+        async def patient() -> None:
+            query = f"started={started}&gate={gate}".encode()
+            answers.append((await pool.run_asgi(http_scope("/gate", query_string=query))).body)
+
+        for _ in range(4):
+            group.start_soon(patient)
+        told = b""
+        while len(told) < 4:
+            told += await started.wait()
+        pool.engine.crew.scale(1)
+        assert await many(pool, 8)
+        gate.release(4)
+    assert answers == [b"through"] * 4
+
+
+async def test_elastic(make_pool: Any, isolation: str, fifo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subpool.elastic.CALM", 0.5)
+    gate = fifo("gate")
+    async with make_pool(workers={"min": 1, "max": 3}, window=1, timeout=None) as pool:
+        assert whole(pool, 1)
+        async with anyio.create_task_group() as group:
+            for _ in range(6):
+                group.start_soon(pool.run_asgi, http_scope("/block", query_string=f"gate={gate}".encode()))
+            await eventually(lambda: len(pool.stats().workers) == 3)
+            gate.release(6)
+        await eventually(lambda: whole(pool, 1))
+        assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+
+
+@pytest.mark.parametrize("workers", [{"min": 2}, {"min": 3, "max": 2}, {"min": 0, "max": 2}, {"min": 1, "max": "2"}])
+def test_bad_ranges(make_pool: Any, workers: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="workers"):
+        make_pool(workers=workers)
+
+
+# ends
+
+
+async def test_too_many_ends_break_the_pool(make_pool: Any, isolation: str) -> None:
+    from subpool import PoolBroken, SubpoolError
+
+    if isolation != "process":
+        pytest.skip("would end the test itself")
+    async with make_pool(workers=1, max_restarts=3) as pool:
+        broken: list[Any] = []
+        pool.engine.on_broken = broken.append
+        ends = 0
+        with anyio.fail_after(2 * DEADLINE), pytest.raises(PoolBroken, match="more than 3 times within 60 s"):
+            while True:
+                try:
+                    await pool.run_asgi(http_scope("/os-exit"))
+                except PoolBroken:
+                    raise
+                except SubpoolError:
+                    ends += 1
+        assert ends == 4
+        assert len(broken) == 1
+        assert pool.stats().restarts == 3
+
+
+async def test_a_silent_worker_is_replaced(make_pool: Any, isolation: str, tmp_path: Path) -> None:
+    """C code that keeps the GIL lets no heartbeat through; what is held is answered as too late."""
+    from subpool import PoolTimeout
+
+    if isolation == "thread" or (isolation == "subinterpreter" and free_threaded()):
+        pytest.skip("would hold the test's own interpreter")
+    async with make_pool(workers=2, heartbeat_timeout=0.4, grace=0.2, timeout=None, close_timeout=2.0) as pool:
+        with anyio.fail_after(DEADLINE), pytest.raises(PoolTimeout, match="heartbeat") as caught:
+            await pool.run_asgi(http_scope("/gil"))
+        assert caught.value.started is True
+        await eventually(lambda: whole(pool))
+        assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+        assert pool.stats().abandoned == (isolation == "subinterpreter")
+
+
+@pytest.mark.parametrize("path", ["/burn", "/block"])
+async def test_a_busy_worker_is_not_silent(make_pool: Any, fifo: Any, path: str) -> None:
+    """A handler that computes, or blocks its thread, for longer than the heartbeat may take: it is judged by its own
+    timeout."""
+    gate = fifo("gate")
+    async with make_pool(workers=1, heartbeat_timeout=0.3, grace=0.1, timeout=20.0) as pool:
+        query = b"1.5" if path == "/burn" else f"gate={gate}".encode()
+        async with anyio.create_task_group() as group:
+            answers: list[int] = []
+
+            async def one() -> None:
+                answers.append((await pool.run_asgi(http_scope(path, query_string=query))).status)
+
+            group.start_soon(one)
+            await eventually(lambda: in_flight(pool) == 1)
+            if path == "/block":
+                beats = pool.engine.crew.members[0]
+                asked = beats.beat
+                await eventually(lambda: beats.beat > asked + 1.0)
+                gate.release()
+        assert answers == [200]
+        assert pool.stats().workers[0].restarts == 0
+
+
+async def test_the_pool_asks_for_a_fresh_process(make_pool: Any, isolation: str) -> None:
+    if isolation != "subinterpreter" or free_threaded():
+        pytest.skip("processes are killed; a thread would hold the test's own interpreter")
+    async with make_pool(workers=1, heartbeat_timeout=None, grace=0.1, max_abandoned=0, close_timeout=2.0) as pool:
+        from subpool import PoolTimeout
+
+        asked: list[str] = []
+        pool.engine.on_exhausted = asked.append
+        with anyio.fail_after(DEADLINE), pytest.raises(PoolTimeout):
+            await pool.run_asgi(http_scope("/gil"), timeout=0.2)
+        await eventually(lambda: asked)
+        assert "1 workers were abandoned" in asked[0]
