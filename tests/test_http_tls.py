@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -24,6 +25,7 @@ pytest.importorskip("pydantic")
 if shutil.which("openssl") is None:
     pytest.skip("openssl makes the certificates", allow_module_level=True)
 
+import http_kit
 from h2_kit import NO_ERROR, Client, port, serving
 from h2_kit import frame as h2_frame
 
@@ -163,6 +165,26 @@ async def test_much_both_ways(server: Any, files: Files) -> None:
         assert (await client.answer(number)).body == body
     _, body = await over_h1(server, trusting(files), "/big?3000000")
     assert body == b"b" * 3_000_000
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_requests_on_one_connection(files: Files, loop: str, tmp_path: Path) -> None:
+    """Each after the answer before it, and all at once."""
+    data = os.urandom(1_000_003) * 2
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    asked = [(f"/real-file?path={file}", data), ("/hello", b"Hello, World!"), ("/file", b"f" * 100_000)]
+    asked = [one for one in asked for _ in range(3)] + asked * 2
+    with http_kit.serving("wsgi", "thread", loop, certfile=files.cert, keyfile=files.key) as site:
+        for at_once in (False, True):
+            with site.peer() as peer:
+                peer.socket = trusting(files).wrap_socket(peer.socket, server_hostname="127.0.0.1")
+                if at_once:
+                    peer.send(b"".join(http_kit.get(path) for path, _ in asked))
+                for path, body in asked:
+                    if not at_once:
+                        peer.send(http_kit.get(path))
+                    assert peer.reply().body == body
 
 
 async def test_draining(files: Files) -> None:

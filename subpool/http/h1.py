@@ -31,7 +31,7 @@ from .call import HTTPCall, RepeatedCall
 from .failure import answer_for, log_request, told
 from .front import NEVER, Front, Listener, Mount
 from .h1_reader import METHODS, Reader, status_of
-from .h1_writer import Writer
+from .h1_writer import Writer, take_nothing_ahead
 from .proxy import with_host
 from .target import SLASH, authority, origin_form
 
@@ -81,7 +81,7 @@ class H1(Reader, Writer, asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple) and len(peer) >= 2:
             self.client = peer[0], peer[1]
-        transport.set_write_buffer_limits(high=0)
+        take_nothing_ahead(transport)
         self.deadline = self.front.now + self._config.head_timeout
 
     def connection_lost(self, error: Exception | None) -> None:

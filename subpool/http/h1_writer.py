@@ -1,7 +1,7 @@
 """The answering half of an HTTP/1.1 connection: the workers' bytes, files, answers of our own; the end of a request.
 
-The client's window is the transport's: it takes nothing ahead (`set_write_buffer_limits(high=0)`), so that `_paused`
-says at once that the client reads slowly. Then the worker is told of nothing more, and the app waits.
+The client's window is the transport's: it takes nothing ahead, so that `_paused` says at once that the client reads
+slowly. Then the worker is told of nothing more, and the app waits.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 LINGER: Final = 2.0  # seconds that a client has to read our last words
+
+
+def take_nothing_ahead(transport: Any) -> None:
+    """Have the transport pause its protocol as soon as it holds a byte. A plain one pauses above its limit; one of TLS
+    at it, so that with 0 it would pause, and be silent, whenever it holds nothing."""
+    transport.set_write_buffer_limits(high=0 if transport.get_extra_info("ssl_object") is None else 1)
 
 
 class Writer:

@@ -31,6 +31,7 @@ class FileSender:
         self._done = done
         self._out = -1
         self._watching = False
+        self._copying = False
         if transport.get_extra_info("ssl_object") is None:
             self._out = os.dup(transport.get_extra_info("socket").fileno())
 
@@ -71,6 +72,9 @@ class FileSender:
             self._loop.add_writer(self._out, self.go_on)
 
     def _copy(self) -> None:
+        if self._copying:  # a transport of TLS may say that there is room from within `write`
+            return
+        self._copying = True
         while self.left and not self._transport.get_write_buffer_size():
             data = os.pread(self._fd, min(self.left, PIECE), self._offset)
             if not data:
@@ -78,6 +82,9 @@ class FileSender:
             self._offset += len(data)
             self.left -= len(data)
             self._transport.write(data)
+            if self._fd < 0:  # stopped meanwhile
+                return
+        self._copying = False
         if not self.left:
             self._end(None)
 
