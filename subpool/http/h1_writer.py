@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..channels import frames as f
 from ..wire import CLOSE, FIRST, KEEP_ALIVE, LAST, WEIGHT, simple
 from .call import HTTPCall
+from .failure import log_request
 from .front import NEVER, Front
 
 if TYPE_CHECKING:
@@ -172,8 +173,13 @@ class Writer:
             else:
                 self._abort(call)
 
+        try:
+            self._sender = FileSender(self.front.loop, self._transport, file, done)
+        except OSError as error:
+            log_request(call.id, call.method, call.url, str(error))
+            self._abort(call)
+            return
         call.sent += file[2]
-        self._sender = FileSender(self.front.loop, self._transport, file, done)
         self._written = file[2]
         self.deadline = self.front.now + self._config.write_timeout
         if not self._transport.get_write_buffer_size():

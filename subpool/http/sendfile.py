@@ -7,6 +7,7 @@ read and written.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,7 +17,8 @@ PIECE: Final = 256 * 1024  # bytes read at once where the kernel cannot send
 
 
 class FileSender:
-    """Sends `count` bytes of `fd`, which it owns and closes. `done` gets None, or the error, once; not after `stop`."""
+    """Sends `count` bytes of `fd`, which it owns and closes. `done` gets None, or the error, once; not after `stop`.
+    `OSError` if there are no descriptors left: for the socket, or for the file when it was passed here (-1)."""
 
     def __init__(
         self,
@@ -32,8 +34,14 @@ class FileSender:
         self._out = -1
         self._watching = False
         self._copying = False
+        if self._fd < 0:
+            raise OSError(errno.EMFILE, "the file was lost on its way from the worker")
         if transport.get_extra_info("ssl_object") is None:
-            self._out = os.dup(transport.get_extra_info("socket").fileno())
+            try:
+                self._out = os.dup(transport.get_extra_info("socket").fileno())
+            except OSError:
+                self.stop()
+                raise
 
     def __repr__(self) -> str:
         return f"<FileSender {self.left} bytes left>"
