@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("httptools")
 
-from conftest import DEADLINE
-from http_kit import Peer, Site, get, last, replies, script, serving
+from conftest import DEADLINE, Fifo
+from http_kit import Peer, Site, get, last, replies, request, script, serving
 
 PROC = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads /proc")
 
@@ -25,6 +25,12 @@ PROC = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads /pro
 def site(request: pytest.FixtureRequest, isolation: str) -> Iterator[Site]:
     interface, _, threads = request.param.partition("-")
     with serving(interface, isolation, "uvloop" if threads else "asyncio", threads=2 if threads else 1) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def wsgi(isolation: str) -> Iterator[Site]:
+    with serving("wsgi", isolation) as site:
         yield site
 
 
@@ -192,6 +198,53 @@ def test_a_file_that_was_lost_on_its_way() -> None:
 
     with pytest.raises(OSError, match="lost on its way"):
         FileSender(None, None, (-1, 0, 10), lambda error: None)  # type: ignore[arg-type]
+
+
+# Content-Length
+
+
+@pytest.mark.parametrize("offset", [0, 10, 5_000_000])
+@pytest.mark.parametrize("length", [0, 1, 8192, 8193, 20_000, 1_000_000])
+def test_a_part_of_a_file(wsgi: Site, file: str, data: bytes, offset: int, length: int) -> None:
+    """From its position on, as many bytes as Content-Length says."""
+    target = f"/file-part?path={file}&offset={offset}&length={length}"
+    with wsgi.peer() as peer:
+        for _ in range(2):
+            reply = peer.ask(get(target))
+            assert (reply.status, reply.get("content-length")) == (200, str(length))
+            assert reply.body == data[offset : offset + length]
+        assert peer.ask(request("HEAD", target), "HEAD").get("content-length") == str(length)
+        assert peer.ask(get("/hello")).body == b"Hello, World!"
+
+
+@pytest.mark.parametrize("length", [0, 1, 8192, 8193, 19_999, 20_000])
+def test_a_part_of_what_is_like_a_file(wsgi: Site, length: int, fifo: Callable[[str], Fifo]) -> None:
+    report = fifo("report")
+    with wsgi.peer() as peer:
+        assert peer.ask(get(f"/file-like?size=20000&length={length}&report={report}")).body == b"f" * length
+        assert report.wait_sync() == b"c"
+        assert peer.ask(get("/hello")).body == b"Hello, World!"
+
+
+def test_less_of_a_file_than_content_length(wsgi: Site, file: str, data: bytes, fifo: Callable[[str], Fifo]) -> None:
+    """An error of the app: the client sees the truncation."""
+    found = replies(wsgi.talk(get(f"/file-part?path={file}&length={len(data) + 1}") + last()))
+    assert [reply.whole for reply in found] == [False]
+    (reply,) = replies(wsgi.talk(get(f"/file-part?path={file}&offset=6000018&length=1") + last()))[:1]
+    assert reply.status == 500 or not reply.whole
+    report = fifo("report")
+    found = replies(wsgi.talk(get(f"/file-like?size=20000&length=20001&report={report}") + last()))
+    assert [reply.whole for reply in found] == [False]
+    assert report.wait_sync() == b"c"
+
+
+@pytest.mark.parametrize("length", [0, 1, 6_000_017, 6_000_019])
+def test_pathsend_of_another_length(asgi: Site, file: str, length: int) -> None:
+    """The file is the whole body: nothing of it goes out under a length that is not its own."""
+    headers = [["Content-Length", str(length)]]
+    with asgi.peer() as peer:
+        assert peer.ask(script(["start", 200, headers], ["pathsend", file])).status == 500
+        assert peer.ask(get("/hello")).body == b"Hello, World!"
 
 
 def test_pathsend_of_files_without_a_size(asgi: Site, tmp_path: Path) -> None:

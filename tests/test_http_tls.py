@@ -167,6 +167,36 @@ async def test_much_both_ways(server: Any, files: Files) -> None:
     assert body == b"b" * 3_000_000
 
 
+async def test_files(files: Files, isolation: str, tmp_path: Path) -> None:
+    """Copied where the kernel cannot send them: whole, or as much as Content-Length says, from the position on."""
+    data = os.urandom(1_000_003) * 2
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    paths = {f"/real-file?path={file}": data, f"/real-file?path={file}&again": data}
+    for offset, length in ((0, 0), (0, 1), (10, 8192), (10, 8193), (1_000_000, 500_000), (5, len(data) - 5)):
+        path = f"/file-part?path={file}&offset={offset}&length={length}"
+        paths[path] = data[offset : offset + length]
+    paths |= {f"/file-like?size=20000&length={length}": b"f" * length for length in (0, 9000, 20_000)}
+    too_long = f"/file-part?path={file}&length={len(data) + 1}"
+    options = {"certfile": files.cert, "keyfile": files.key}
+    async with serving(isolation, "http_wsgi:app", **options) as server:
+        async with await over_h2(server, trusting(files, "h2")) as client:
+            for path, expected in paths.items():
+                answer = await client.get(path)
+                assert (answer.status, answer.ended) == (200, True)
+                assert answer.body == expected
+            answer = await client.get(too_long)
+            assert answer.reset is not None
+            assert (await client.get("/hello")).status == 200
+        for path, expected in paths.items():
+            head, body = await over_h1(server, trusting(files), path)
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b"content-length: %d" % len(expected) in head.lower() or "length=" not in path
+            assert body == expected
+        _, body = await over_h1(server, trusting(files), too_long)
+        assert body == data
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_requests_on_one_connection(files: Files, loop: str, tmp_path: Path) -> None:
     """Each after the answer before it, and all at once."""

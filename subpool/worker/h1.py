@@ -236,6 +236,8 @@ class H1Port(HTTPExchange):
         """`http.response.pathsend` (ASGI "Path Send"): the bytes of a file are the whole body."""
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
+            if self._left not in (-1, size) and not self._bodiless:
+                raise AppProtocolError(f"the file has {size} bytes, its Content-Length says {self._left}")
             self._post(FIRST, self._head(size))
             if size and not self._bodiless:
                 give_file(self._worker, self._call, self.status, self._wire, os.dup(file.fileno()), 0, size)
