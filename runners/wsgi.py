@@ -7,7 +7,8 @@ Rules, all held by one class, `Response`:
 - What `write()` got goes first. Each piece the application yields leaves before the next is asked for.
 - `close()` of the returned iterable is called exactly once, whatever happens. If it fails while another error
   is on its way, that other error wins and the failure is logged.
-- HEAD, 204 and 304 send no body. More or fewer bytes than `Content-Length` are an error of the application.
+- HEAD, 204 and 304 send no body. More or fewer bytes than `Content-Length` are an error of the application; but a file
+  in `wsgi.file_wrapper` may be longer: it is sent from its position up to that length, by the kernel or copied.
 - A mistake of the application raises TypeError (a wrong type), ValueError (a wrong value) or RuntimeError (a
   wrong order of steps), in the application where it can be.
 
@@ -26,7 +27,7 @@ from subpool.wsgi_io import FileWrapper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -198,7 +199,7 @@ class Response:
         try:
             if result is None:
                 raise TypeError("the WSGI application returned None, not an iterable of bytes")
-            for chunk in result:
+            for chunk in result if type(result) is not FileWrapper else self._read(result):
                 if type(chunk) is not bytes:
                     chunk = _check_chunk(chunk, "the response body")  # noqa: PLW2901  # same piece, exact type
                 if chunk:
@@ -217,6 +218,14 @@ class Response:
         self.ended = True
         if (close := getattr(result, "close", None)) is not None:
             close()
+
+    def _read(self, file: FileWrapper) -> Iterator[bytes]:
+        """The blocks of a file, no more than Content-Length allows (PEP 3333, "Optional Platform-Specific File
+        Handling")."""
+        for block in file:
+            yield block if self.left is None else block[: self.left]
+            if self.left == 0:
+                break
 
     def _send(self, data: bytes) -> None:
         if self.status is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -114,13 +114,13 @@ class Member:
             while (item := lane.receive()) is not None:
                 spoke = True
                 frames, loans = item
-                lent = iter(loans)
+                lent: Iterator[Any] = iter(loans)
                 for frame in frames:
                     op = frame[0]
                     if op == f.WIRE:
                         body = next(lent) if frame[5] is f.LOAN else frame[5]
                         if frame[3] != WHOLE:
-                            self._on_wire(frame, body)
+                            self._on_wire(frame, (next(lent), *body) if type(body) is tuple else body)
                         elif (call := self._take(frame[1])) is not None:
                             self.served += 1
                             call.whole(self, frame, body)
@@ -196,7 +196,7 @@ class Member:
         """Nobody wants the body of a WIRE frame any more."""
         if isinstance(body, memoryview):
             self.give_back(body)
-        elif isinstance(body, tuple):
+        elif isinstance(body, tuple) and body[0] >= 0:
             os.close(body[0])
 
     def give_back(self, loan: memoryview) -> None:

@@ -148,6 +148,52 @@ def test_nothing_is_shared(lanes: Pair) -> None:
     assert item[0][0][2] == {"list": [1]}
 
 
+def test_descriptors_come_with_their_frames(lanes: Pair) -> None:
+    """Among loans of bytes, in order; they are the receiver's, and nothing is left with the sender or the lane."""
+    sender, receiver = lanes
+    pipes = [os.pipe() for _ in range(6)]
+    ins = [writing for _, writing in pipes]
+    sender.send([(f.STARTED, 1)])
+    sender.send([(f.WIRE, 1), (f.REPLY, 2, 200, [], f.LOAN), (f.WIRE, 3)], [ins[0], b"body" * 5000, ins[1]])
+    sender.send([(f.WIRE, n) for n in range(4)], ins[2:])
+    sender.send([(f.HALT,)])
+    receiver.clear()
+    assert receiver.receive() == ([(f.STARTED, 1)], [])
+    got: list[int] = []
+    for expected in ([ins[0], b"body" * 5000, ins[1]], ins[2:]):
+        item = receiver.receive()
+        assert item is not None
+        assert [type(loan) is int for loan in item[1]] == [type(loan) is int for loan in expected]
+        for loan in item[1]:
+            if type(loan) is int:
+                got.append(loan)
+            else:
+                assert bytes(loan) == b"body" * 5000
+                loan.release()
+    assert receiver.receive() == ([(f.HALT,)], [])
+    for number, ((reading, _), writing) in enumerate(zip(pipes, got, strict=True)):
+        assert not os.get_inheritable(writing)
+        os.write(writing, b"%d" % number)
+        os.close(writing)
+        assert os.read(reading, 10) == b"%d" % number
+        assert os.read(reading, 10) == b""  # nobody else has it
+        os.close(reading)
+
+
+@pytest.mark.parametrize("make", [queue_pair, thread_pair, socket_pair], ids=["queue", "thread", "socket"])
+def test_a_descriptor_for_nobody_is_closed(make: Callable[[], Pair]) -> None:
+    sender, receiver = make()
+    reading, writing = os.pipe()
+    if isinstance(sender, QueueLane):
+        sender, receiver = receiver, sender  # whose end is made first owns the queue
+    receiver.close()
+    with pytest.raises(LaneClosed):
+        sender.send([(f.WIRE, 1)], [writing])
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    sender.close()
+
+
 def test_a_closed_queue_lane_says_so() -> None:
     sender, receiver = queue_pair()
     sender.send([(f.HALT,)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -24,6 +25,7 @@ pytest.importorskip("pydantic")
 if shutil.which("openssl") is None:
     pytest.skip("openssl makes the certificates", allow_module_level=True)
 
+import http_kit
 from h2_kit import NO_ERROR, Client, port, serving
 from h2_kit import frame as h2_frame
 
@@ -163,6 +165,56 @@ async def test_much_both_ways(server: Any, files: Files) -> None:
         assert (await client.answer(number)).body == body
     _, body = await over_h1(server, trusting(files), "/big?3000000")
     assert body == b"b" * 3_000_000
+
+
+async def test_files(files: Files, isolation: str, tmp_path: Path) -> None:
+    """Copied where the kernel cannot send them: whole, or as much as Content-Length says, from the position on."""
+    data = os.urandom(1_000_003) * 2
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    paths = {f"/real-file?path={file}": data, f"/real-file?path={file}&again": data}
+    for offset, length in ((0, 0), (0, 1), (10, 8192), (10, 8193), (1_000_000, 500_000), (5, len(data) - 5)):
+        path = f"/file-part?path={file}&offset={offset}&length={length}"
+        paths[path] = data[offset : offset + length]
+    paths |= {f"/file-like?size=20000&length={length}": b"f" * length for length in (0, 9000, 20_000)}
+    too_long = f"/file-part?path={file}&length={len(data) + 1}"
+    options = {"certfile": files.cert, "keyfile": files.key}
+    async with serving(isolation, "http_wsgi:app", **options) as server:
+        async with await over_h2(server, trusting(files, "h2")) as client:
+            for path, expected in paths.items():
+                answer = await client.get(path)
+                assert (answer.status, answer.ended) == (200, True)
+                assert answer.body == expected
+            answer = await client.get(too_long)
+            assert answer.reset is not None
+            assert (await client.get("/hello")).status == 200
+        for path, expected in paths.items():
+            head, body = await over_h1(server, trusting(files), path)
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b"content-length: %d" % len(expected) in head.lower() or "length=" not in path
+            assert body == expected
+        _, body = await over_h1(server, trusting(files), too_long)
+        assert body == data
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_requests_on_one_connection(files: Files, loop: str, tmp_path: Path) -> None:
+    """Each after the answer before it, and all at once."""
+    data = os.urandom(1_000_003) * 2
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    asked = [(f"/real-file?path={file}", data), ("/hello", b"Hello, World!"), ("/file", b"f" * 100_000)]
+    asked = [one for one in asked for _ in range(3)] + asked * 2
+    with http_kit.serving("wsgi", "thread", loop, certfile=files.cert, keyfile=files.key) as site:
+        for at_once in (False, True):
+            with site.peer() as peer:
+                peer.socket = trusting(files).wrap_socket(peer.socket, server_hostname="127.0.0.1")
+                if at_once:
+                    peer.send(b"".join(http_kit.get(path) for path, _ in asked))
+                for path, body in asked:
+                    if not at_once:
+                        peer.send(http_kit.get(path))
+                    assert peer.reply().body == body
 
 
 async def test_draining(files: Files) -> None:

@@ -67,8 +67,8 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     LENT_BACK: ("LENT_BACK", "count"),  # that many of the host's loans were released
     GIVEN_BACK: ("GIVEN_BACK", "ids"),
     PONG: ("PONG",),
-    # bytes for the socket, in three parts of which `body` may be a loan; `flags` are those of `wire`; of so many bytes
-    # is the response's body
+    # bytes for the socket, in three parts of which `body` may be a loan, or the (offset, count) of a part of a
+    # file, whose descriptor then is the loan; `flags` are those of `wire`; of so many bytes is the response's body
     WIRE: ("WIRE", "id", "status", "flags", "head", "body", "tail", "size"),
     INTERRUPTED: ("INTERRUPTED", "id", "hit"),  # whether the call was on its thread, and has been interrupted
 }

@@ -13,6 +13,10 @@ Rules:
    the kernel where it is not (processes). The receiver releases it with `release()` on the view, and then owes the
    sender one credit for it (frames `RETURNED`, `LENT_BACK`): the release runs in the owner as a pending call, and only
    a frame wakes an owner that waits.
+5. An int among the loans is a descriptor that the sender gives away: it is the receiver's from then on, to be closed by
+   it, or the lane closes it if nobody can receive it any more. Between processes the receiver gets a duplicate, never
+   inherited by programs that it starts, and -1 in place of one that the system could not pass (no descriptors left).
+   No credit is owed for it.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ from typing import Protocol
 from .frames import Frame
 
 Buffer = bytes | memoryview
-Item = tuple[list[Frame], list[memoryview]]
+Loan = memoryview | int
+Item = tuple[list[Frame], list[Loan]]
 
 
 class LaneClosed(Exception):
@@ -33,8 +38,9 @@ class LaneClosed(Exception):
 class Sender(Protocol):
     """The sending end."""
 
-    def send(self, frames: list[Frame], loans: Sequence[Buffer] = ()) -> None:
-        """Send one item. `LaneClosed` if the receiver has gone, `ValueError` if a frame cannot be encoded."""
+    def send(self, frames: list[Frame], loans: Sequence[Buffer | int] = ()) -> None:
+        """Send one item. `LaneClosed` if the receiver has gone; `ValueError` if a frame cannot be encoded: then its
+        descriptors are still the sender's."""
 
     def send_all(self, batches: Iterable[list[Frame]]) -> None:
         """Send an item for each batch, without loans, with one wake-up. Raises what `send` raises."""

@@ -1,19 +1,20 @@
 """A lane between interpreters of one process: an interpreter queue and a counted wake-up.
 
-An item is one marshalled batch, then its loans as `memoryview` items. How many loans follow says the batch's last
-frame. An item without loans is a bytes object alone, so that the work lane, which carries no loans, can be emptied
-from both ends.
+An item is one marshalled batch, then its loans as `memoryview` items (descriptors as ints). How many loans follow says
+the batch's last frame. An item without loans is a bytes object alone, so that the work lane, which carries no loans,
+can be emptied from both ends.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import _interpreters
 from .frames import Frame, decode, encode
-from .lane import Buffer, Item, LaneClosed
+from .lane import Buffer, Item, LaneClosed, Loan
 from .wakeup import Wakeup
 
 Address = tuple[int, int, int]
@@ -43,18 +44,23 @@ class QueueLane:
     def fileno(self) -> int:
         return self._wakeup.fileno()
 
-    def send(self, frames: list[Frame], loans: Sequence[Buffer] = ()) -> None:
+    def send(self, frames: list[Frame], loans: Sequence[Buffer | int] = ()) -> None:
         if not loans:
             self.send_all([frames])
             return
         batch = encode([*frames, (_LOANS, len(loans))])
+        put = 0
         try:
             with self._lock:
                 self._put(self.queue, batch)
                 for loan in loans:
-                    self._put(self.queue, memoryview(loan))
+                    self._put(self.queue, loan if type(loan) is int else memoryview(loan))  # type: ignore[arg-type]
+                    put += 1
             self._wakeup.wake(1 + len(loans))
         except Exception as error:
+            for loan in loans[put:]:
+                if type(loan) is int:
+                    os.close(loan)
             raise LaneClosed(str(error)) from None
 
     def send_all(self, batches: Iterable[list[Frame]]) -> None:
@@ -91,8 +97,8 @@ class QueueLane:
             return frames, self._loans(loans)
         return frames, []
 
-    def _loans(self, count: int) -> list[memoryview]:
-        loans: list[memoryview] = []
+    def _loans(self, count: int) -> list[Loan]:
+        loans: list[Loan] = []
         while len(loans) < count:
             try:
                 loan: Any = self._get(self.queue)[0]

@@ -6,14 +6,15 @@ kind refuses to carry every kind refuses.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 from .frames import Frame, decode, encode
-from .lane import Buffer, Item, LaneClosed
+from .lane import Buffer, Item, LaneClosed, Loan
 from .wakeup import Wakeup
 
-NO_LOANS: list[memoryview] = []
+NO_LOANS: list[Loan] = []
 
 
 class ThreadLane:
@@ -22,7 +23,7 @@ class ThreadLane:
     __slots__ = ("_items", "_wakeup")
 
     def __init__(self) -> None:
-        self._items: deque[tuple[bytes, list[memoryview]]] = deque()
+        self._items: deque[tuple[bytes, list[Loan]]] = deque()
         self._wakeup = Wakeup()
 
     def __repr__(self) -> str:
@@ -31,11 +32,15 @@ class ThreadLane:
     def fileno(self) -> int:
         return self._wakeup.fileno()
 
-    def send(self, frames: list[Frame], loans: Sequence[Buffer] = ()) -> None:
-        self._items.append((encode(frames), [memoryview(loan) for loan in loans]))
+    def send(self, frames: list[Frame], loans: Sequence[Buffer | int] = ()) -> None:
+        lent = [loan if isinstance(loan, int) else memoryview(loan) for loan in loans]
+        self._items.append((encode(frames), lent))
         try:
             self._wakeup.wake()
         except (OSError, ValueError) as error:  # closed: no descriptor any more
+            for loan in lent:
+                if isinstance(loan, int):
+                    os.close(loan)
             raise LaneClosed(str(error)) from None
 
     def send_all(self, batches: Iterable[list[Frame]]) -> None:

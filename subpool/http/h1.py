@@ -29,7 +29,7 @@ from .call import HTTPCall, RepeatedCall
 from .front import NEVER, Front, Listener
 from .h1_reader import METHODS, Reader, status_of
 from .h1_requests import Requests
-from .h1_writer import Writer
+from .h1_writer import Writer, joins, take_nothing_ahead
 
 FRAMING: Final = 64 * 1024  # bytes of chunk sizes, extensions and trailers that a small body may have
 SLICE: Final = 64 * 1024  # bytes given to the parser at once
@@ -73,7 +73,8 @@ class H1(Requests, asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple) and len(peer) >= 2:
             self.client = peer[0], peer[1]
-        transport.set_write_buffer_limits(high=0)
+        take_nothing_ahead(transport)
+        self._joins = joins(transport)
         self.deadline = self.front.now + self._config.head_timeout
 
     def connection_lost(self, error: Exception | None) -> None:

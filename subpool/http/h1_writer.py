@@ -1,17 +1,19 @@
 """The answering half of an HTTP/1.1 connection: the workers' bytes, files, answers of our own; the end of a request.
 
-The client's window is the transport's: it takes nothing ahead (`set_write_buffer_limits(high=0)`), so that `_paused`
-says at once that the client reads slowly. Then the worker is told of nothing more, and the app waits.
+The client's window is the transport's: it takes nothing ahead, so that `_paused` says at once that the client reads
+slowly. Then the worker is told of nothing more, and the app waits.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ..channels import frames as f
 from ..wire import CLOSE, FIRST, KEEP_ALIVE, LAST, WEIGHT, simple
 from .call import HTTPCall
+from .failure import log_request
 from .front import NEVER, Front
 
 if TYPE_CHECKING:
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
 
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 LINGER: Final = 2.0  # seconds that a client has to read our last words
+
+
+def take_nothing_ahead(transport: Any) -> None:
+    """Have the transport pause its protocol as soon as it holds a byte. A plain one pauses above its limit; one of TLS
+    at it, so that with 0 it would pause, and be silent, whenever it holds nothing."""
+    transport.set_write_buffer_limits(high=0 if transport.get_extra_info("ssl_object") is None else 1)
+
+
+def joins(transport: Any) -> bool:
+    """Whether `writelines` pauses the protocol as `write` does: that of asyncio does not before 3.14."""
+    return sys.version_info >= (3, 14) or type(transport).__module__.startswith("uvloop")
 
 
 class Writer:
@@ -44,6 +57,7 @@ class Writer:
         self._reading = True
         self._pending = b""  # bytes that were read and not parsed
         self._lent: list[tuple[Member, memoryview]] = []  # loans that the transport still writes
+        self._joins = True  # the transport's `writelines` can be used
         self._written = 0
         self._sender: FileSender | None = None  # of a file that is the rest of the response
 
@@ -148,7 +162,12 @@ class Writer:
     def _write(self, member: Member, frame: Frame, body: Any) -> None:
         """Head, body and tail, with one call of the system. A loan is given back when the transport is done with it."""
         transport = self._transport
-        transport.writelines([part for part in (frame[4], body, frame[6]) if part])
+        parts = [part for part in (frame[4], body, frame[6]) if part]
+        if self._joins:
+            transport.writelines(parts)
+        else:
+            for part in parts:
+                transport.write(part)
         if isinstance(body, memoryview):
             if self._paused or transport.get_write_buffer_size():
                 self._lent.append((member, body))
@@ -166,8 +185,13 @@ class Writer:
             else:
                 self._abort(call)
 
+        try:
+            self._sender = FileSender(self.front.loop, self._transport, file, done)
+        except OSError as error:
+            log_request(call.id, call.method, call.url, str(error))
+            self._abort(call)
+            return
         call.sent += file[2]
-        self._sender = FileSender(self.front.loop, self._transport, file, done)
         self._written = file[2]
         self.deadline = self.front.now + self._config.write_timeout
         if not self._transport.get_write_buffer_size():

@@ -7,6 +7,7 @@ read and written.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,7 +17,8 @@ PIECE: Final = 256 * 1024  # bytes read at once where the kernel cannot send
 
 
 class FileSender:
-    """Sends `count` bytes of `fd`, which it owns and closes. `done` gets None, or the error, once; not after `stop`."""
+    """Sends `count` bytes of `fd`, which it owns and closes. `done` gets None, or the error, once; not after `stop`.
+    `OSError` if there are no descriptors left: for the socket, or for the file when it was passed here (-1)."""
 
     def __init__(
         self,
@@ -31,8 +33,15 @@ class FileSender:
         self._done = done
         self._out = -1
         self._watching = False
+        self._copying = False
+        if self._fd < 0:
+            raise OSError(errno.EMFILE, "the file was lost on its way from the worker")
         if transport.get_extra_info("ssl_object") is None:
-            self._out = os.dup(transport.get_extra_info("socket").fileno())
+            try:
+                self._out = os.dup(transport.get_extra_info("socket").fileno())
+            except OSError:
+                self.stop()
+                raise
 
     def __repr__(self) -> str:
         return f"<FileSender {self.left} bytes left>"
@@ -71,6 +80,9 @@ class FileSender:
             self._loop.add_writer(self._out, self.go_on)
 
     def _copy(self) -> None:
+        if self._copying:  # a transport of TLS may say that there is room from within `write`
+            return
+        self._copying = True
         while self.left and not self._transport.get_write_buffer_size():
             data = os.pread(self._fd, min(self.left, PIECE), self._offset)
             if not data:
@@ -78,6 +90,9 @@ class FileSender:
             self._offset += len(data)
             self.left -= len(data)
             self._transport.write(data)
+            if self._fd < 0:  # stopped meanwhile
+                return
+        self._copying = False
         if not self.left:
             self._end(None)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..types import Headers
 from ..wire import Wire, block, date_header, simple
 from .front import NEVER
+from .h1_writer import take_nothing_ahead
 from .ws_handshake import accept_of, key, open_session
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class WebSocket(asyncio.Protocol):
             transport.write(simple(503, "too many connections", more=[(b"retry-after", b"1")]))
             transport.close()
             return
-        transport.set_write_buffer_limits(high=0)
+        take_nothing_ahead(transport)
         self._session = session = open_session(front, self.listener, self.client, call, self)
         if session is not None:
             session.begin()

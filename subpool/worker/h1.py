@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .http import Request, Site
     from .worker import Worker
 
-PIECE: Final = 256 * 1024  # bytes of a file read at once
 CACHED: Final = 256  # entries of each cache
 NOTHING: Final = Block(b"", -1, date=False, server=False, close=False)
 _status_lines: dict[str, tuple[bytes, int]] = {}
@@ -55,15 +54,10 @@ def wire_frame(
     return (f.WIRE, call, status, flags, head + body + tail if body or tail else head, None, b"", len(body)), None
 
 
-def can_give(worker: Worker) -> bool:
-    """Whether the front may have descriptors of this worker: only in one process."""
-    return bool(worker.setup["kind"] != "process")
-
-
 def give_file(worker: Worker, call: int, status: int, wire: Wire, fd: int, offset: int, count: int) -> None:
     """Let the front send that part of a file, and with it the end of the response. It gets the descriptor to keep."""
     flags = LAST | CLOSE if wire.close else LAST
-    worker.post((f.WIRE, call, status, flags, b"", (fd, offset, count), b"", count))
+    worker.post((f.WIRE, call, status, flags, b"", (offset, count), b"", count), fd)
 
 
 class H1Port(HTTPExchange):
@@ -196,7 +190,7 @@ class H1Port(HTTPExchange):
             if self.done:
                 self._post(LAST, b"", b"", self._wire.end(self._trailers))
         elif kind == "http.response.pathsend":
-            await self._file(os.fspath(message["path"]))
+            self._file(os.fspath(message["path"]))
         inbox = self._inbox
         if inbox is not None:
             if self.done:
@@ -238,18 +232,16 @@ class H1Port(HTTPExchange):
             inbox.room = self._worker.loop.create_future()
             await inbox.room
 
-    async def _file(self, path: str) -> None:
+    def _file(self, path: str) -> None:
         """`http.response.pathsend` (ASGI "Path Send"): the bytes of a file are the whole body."""
-        with open(path, "rb") as file:  # noqa: ASYNC230  the kernel has it, or reads ahead
+        with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
+            if self._left not in (-1, size) and not self._bodiless:
+                raise AppProtocolError(f"the file has {size} bytes, its Content-Length says {self._left}")
             self._post(FIRST, self._head(size))
-            if can_give(self._worker) and size and not self._bodiless:
+            if size and not self._bodiless:
                 give_file(self._worker, self._call, self.status, self._wire, os.dup(file.fileno()), 0, size)
                 return
-            while not self._bodiless and (data := file.read(PIECE)):
-                self._post(0, b"", data)
-                assert self._inbox is not None
-                await self._room(self._inbox)
         self._post(LAST, b"")
 
     # onto the wire
@@ -331,13 +323,17 @@ class H1SyncPort(SyncPort):
 
     def file(self, status: str, headers: list[tuple[str, str]], fd: int, offset: int, count: int) -> bool:
         """A part of a file as the whole body. False if it has to be sent piece by piece."""
-        if not can_give(self._worker) or not count or self._head_only:
+        if not count or self._head_only:
             return False
         self.start(status, headers)
         self._send(FIRST, self._begin(count))
         self.state = "given"
         owned = os.dup(fd)  # the app may close its own before anybody comes to it
-        self._on_loop(give_file, self._worker, self._call, self._status, self._wire, owned, offset, count)
+        try:
+            self._on_loop(give_file, self._worker, self._call, self._status, self._wire, owned, offset, count)
+        except RuntimeError:  # the loop has ended under a thread
+            os.close(owned)
+            raise
         return True
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:

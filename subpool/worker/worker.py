@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .._interpreters import gil_enabled
@@ -51,7 +51,7 @@ class Worker:
         self.shared: bool = setup["kind"] == "thread"  # with the host and other workers, one interpreter
         self.lanes = lanes
         self.frames: list[Frame] = []
-        self.loans: list[Buffer] = []
+        self.loans: list[Buffer | int] = []
         self.lent = 0
         self.owed = 0  # loans of the host that were released, and that it does not know of yet
         self.step = Step()
@@ -73,8 +73,9 @@ class Worker:
 
     # sending
 
-    def post(self, frame: Frame, loan: Buffer | None = None) -> None:
-        """Send `frame` with the next flush, at the end of this turn of the loop. On the loop's thread only."""
+    def post(self, frame: Frame, loan: Buffer | int | None = None) -> None:
+        """Send `frame` with the next flush, at the end of this turn of the loop. On the loop's thread only. A loan that
+        is an int is a descriptor, which the host gets to keep."""
         self.frames.append(frame)
         if loan is not None:
             self.loans.append(loan)
@@ -197,7 +198,7 @@ class Worker:
         lane.clear()
         try:
             while (item := lane.receive()) is not None:
-                loans = iter(item[1])
+                loans: Iterator[Any] = iter(item[1])
                 for frame in item[0]:
                     op = frame[0]
                     if op == f.RETURNED:

@@ -139,8 +139,8 @@ class Reported(io.BytesIO):
 @on("/file-like")
 def file_like(environ, start_response):
     args = gates.query(environ["QUERY_STRING"])
-    start_response("200 OK", [])
-    return environ["wsgi.file_wrapper"](Reported(b"f" * int(args["size"]), args["report"]), 8192)
+    start_response("200 OK", [("Content-Length", args["length"])] if "length" in args else [])
+    return environ["wsgi.file_wrapper"](Reported(b"f" * int(args["size"]), args.get("report")), 8192)
 
 
 @on("/reads")
