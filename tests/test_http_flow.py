@@ -307,6 +307,26 @@ def test_memory_of_a_download_that_nobody_reads(app: str, fifo: Callable[[str], 
 
 
 @linux
+@pytest.mark.parametrize("path", ["/tiny", "/hint-flood"])
+@pytest.mark.parametrize("app", ["http_app:app", "http_wsgi:app"])
+def test_memory_of_small_pieces_that_nobody_reads(app: str, path: str, fifo: Callable[[str], Fifo]) -> None:
+    """Bytes are not all that a piece weighs."""
+    report = fifo("report")
+    with process(app=app, workers=2) as (child, address), contextlib.ExitStack() as stack:
+        peer = stack.enter_context(Peer(address))
+        assert peer.ask(get("/hello")).status == 200
+        before = memory(child.pid, "VmRSS")
+        stuck = stack.enter_context(Peer(address, receive_buffer=8192))
+        stuck.send(get(f"{path}?report={report}"))
+        with contextlib.suppress(TimeoutError):
+            for _ in range(2):
+                report.wait_sync(1.0)
+        assert memory(child.pid, "VmHWM") - before < LIMIT
+        assert peer.ask(get("/hello")).status == 200
+        reset(stuck)
+
+
+@linux
 def test_memory_of_a_file(tmp_path: Path) -> None:
     """256 MB that the kernel sends: to a client that does not read, and to one that does."""
     file = tmp_path / "large"
