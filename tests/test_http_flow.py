@@ -488,6 +488,20 @@ def test_half_closed_clients(site: Site) -> None:
         assert [one.status for one in replies(peer.rest())] in ([], [400])
 
 
+def test_calls_that_fail_give_their_places_back(fifo: Callable[[str], Fifo]) -> None:
+    """Whether they raised or their clients left: `max_concurrency` counts what runs."""
+    gate, started, report = fifo("gate"), fifo("started"), fifo("report")
+    with serving("asgi", max_concurrency=2) as site:
+        for _ in range(5):
+            gate.release()
+            assert site.ask(script(["wait", str(gate)], ["fail"])).status == 500
+            with site.peer(receive_buffer=8192) as peer:
+                peer.send(get(f"/endless?started={started}&report={report}"))
+                started.wait_sync()
+            report.wait_sync()
+        assert site.ask(get("/hello")).status == 200
+
+
 # events
 
 
