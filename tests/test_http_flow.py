@@ -307,6 +307,26 @@ def test_memory_of_a_download_that_nobody_reads(app: str, fifo: Callable[[str], 
 
 
 @linux
+@pytest.mark.parametrize("path", ["/tiny", "/hint-flood"])
+@pytest.mark.parametrize("app", ["http_app:app", "http_wsgi:app"])
+def test_memory_of_small_pieces_that_nobody_reads(app: str, path: str, fifo: Callable[[str], Fifo]) -> None:
+    """Bytes are not all that a piece weighs."""
+    report = fifo("report")
+    with process(app=app, workers=2) as (child, address), contextlib.ExitStack() as stack:
+        peer = stack.enter_context(Peer(address))
+        assert peer.ask(get("/hello")).status == 200
+        before = memory(child.pid, "VmRSS")
+        stuck = stack.enter_context(Peer(address, receive_buffer=8192))
+        stuck.send(get(f"{path}?report={report}"))
+        with contextlib.suppress(TimeoutError):
+            for _ in range(2):
+                report.wait_sync(1.0)
+        assert memory(child.pid, "VmHWM") - before < LIMIT
+        assert peer.ask(get("/hello")).status == 200
+        reset(stuck)
+
+
+@linux
 def test_memory_of_a_file(tmp_path: Path) -> None:
     """256 MB that the kernel sends: to a client that does not read, and to one that does."""
     file = tmp_path / "large"
@@ -466,6 +486,20 @@ def test_half_closed_clients(site: Site) -> None:
         peer.send(request("POST", "/echo", "Content-Length: 10") + b"hello")
         peer.socket.shutdown(socket.SHUT_WR)
         assert [one.status for one in replies(peer.rest())] in ([], [400])
+
+
+def test_calls_that_fail_give_their_places_back(fifo: Callable[[str], Fifo]) -> None:
+    """Whether they raised or their clients left: `max_concurrency` counts what runs."""
+    gate, started, report = fifo("gate"), fifo("started"), fifo("report")
+    with serving("asgi", max_concurrency=2) as site:
+        for _ in range(5):
+            gate.release()
+            assert site.ask(script(["wait", str(gate)], ["fail"])).status == 500
+            with site.peer(receive_buffer=8192) as peer:
+                peer.send(get(f"/endless?started={started}&report={report}"))
+                started.wait_sync()
+            report.wait_sync()
+        assert site.ask(get("/hello")).status == 200
 
 
 # events

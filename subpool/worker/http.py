@@ -203,9 +203,8 @@ class HTTPCalls:
             if port is not None and port.done:
                 port.release()  # the answer is whole; what happened behind it is for the log
             worker.calls.failed(call, error)
-        else:
-            worker.calls.ended(call)
         finally:
+            worker.calls.ended(call)
             if port is not None:
                 port.close()
 

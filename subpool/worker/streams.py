@@ -254,7 +254,7 @@ class SyncPort(_Port):
         step = self.step
         assert step is not None
         step.leave()
-        self._worker.flush()
+        self._worker.flush_ahead()
         step.current = self._call
 
     def _wait(self) -> None:

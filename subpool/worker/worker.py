@@ -121,6 +121,13 @@ class Worker:
             except LaneClosed:
                 self.stop(0.0)
 
+    def flush_ahead(self) -> None:
+        """The same while an app holds the thread. The flush that is due at the end of this turn stays due: else every
+        post would book another, and the loop takes none of them before the app ends."""
+        due = self._flushing
+        self.flush()
+        self._flushing = due
+
     # code that must not see the loop
 
     def plainly(self, function: Callable[..., Any], *args: Any) -> Any:
