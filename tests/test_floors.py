@@ -19,7 +19,7 @@ FLOORS = [
     {"router", "restarts", "renewal", "elastic", "hostloop", "call", "clock", "link", "overdue", "member", "crew",
      "succession", "upkeep", "engine", "stream", "pool", "blocking", "asgi"},
     {"http"},
-    {"cli", "commands", "check", "probe", "__main__"},
+    {"cli", "commands", "config_commands", "check", "probe", "__main__"},
 ]  # fmt: skip
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PARTS = sorted(

@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -100,8 +101,15 @@ Peer = Annotated[str, AfterValidator(check_peer)]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 RootPath = Annotated[str, AfterValidator(check_root_path)]
 HeaderValue = Annotated[str, AfterValidator(_header)]
-Mode = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_mode)]
-TLSVersion = Annotated[Literal["1.2", "1.3"], BeforeValidator(_number_as_text)]
+Mode = Annotated[
+    str,
+    BeforeValidator(_number_as_text),
+    AfterValidator(_mode),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": "^[0-7]{3,4}$"}),
+]
+TLSVersion = Annotated[
+    Literal["1.2", "1.3"], BeforeValidator(_number_as_text), WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]})
+]
 Isolation = Literal["auto", "subinterpreter", "thread", "process"]
 Interface = Literal["auto", "asgi", "wsgi"]
 Lifespan = Literal["auto", "on", "off"]
