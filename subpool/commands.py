@@ -63,10 +63,11 @@ class GroupedCommand(click.Command):
 
 def command() -> click.Group:
     """The command `subpool`."""
-    from . import __version__
+    from . import __version__, control_commands
 
     group = Commands(help="A pool of isolated Python interpreters for ASGI and WSGI apps.")
     group.makers = {"serve": serve_command, "check": check_command, "config": config_command}
+    group.makers |= control_commands.makers()
     return click.version_option(__version__, prog_name="subpool", message="%(prog)s %(version)s")(group)
 
 

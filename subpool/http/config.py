@@ -37,6 +37,7 @@ GROUPS: Final = {
     "proxies": "Behind a proxy",
     "tls": "TLS",
     "websocket": "WebSocket",
+    "supervisor": "Supervisor",
     "logging": "Logging",
 }
 
@@ -83,6 +84,12 @@ def _distinct(values: list[str]) -> list[str]:
     if again:
         raise ValueError(f"names {again[0]!r} twice")
     return values
+
+
+def _control_socket(value: str) -> str:
+    if value not in ("auto", "none"):
+        parse_bind(f"unix:{value}")
+    return value
 
 
 def _number_as_text(value: Any) -> Any:
@@ -208,6 +215,10 @@ class ServerConfig(BaseModel):
     websocket_max_message: Count = _option("websocket", "Largest message, inflated; then close code 1009", 16 * 2**20)
     websocket_idle_timeout: Seconds = _option("websocket", "Silence until a ping, and from there to the end", 60.0)
     websocket_compress: bool = _option("websocket", "Offer permessage-deflate", False)
+
+    control_socket: Annotated[Text, AfterValidator(_control_socket)] = _option(
+        "supervisor", "Unix socket that takes commands (subpool status, stop, ...): a path, auto or none", "auto"
+    )
 
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"
