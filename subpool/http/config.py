@@ -92,6 +92,12 @@ def _control_socket(value: str) -> str:
     return value
 
 
+def _listener(value: str) -> str:
+    if parse_bind(value).kind == "fd":
+        raise ValueError(f"is {value!r}; it must be HOST:PORT or unix:PATH")
+    return value
+
+
 def _number_as_text(value: Any) -> Any:
     """YAML reads 660 and 1.2 as numbers."""
     return str(value) if type(value) in (int, float) else value
@@ -219,6 +225,9 @@ class ServerConfig(BaseModel):
     control_socket: Annotated[Text, AfterValidator(_control_socket)] = _option(
         "supervisor", "Unix socket that takes commands (subpool status, stop, ...): a path, auto or none", "auto"
     )
+    metrics_bind: Annotated[str, AfterValidator(_listener)] | None = _option(
+        "supervisor", "Address for /metrics (Prometheus), /healthz and /readyz: HOST:PORT or unix:PATH", None
+    )
 
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"
@@ -274,6 +283,9 @@ def combinations(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield ("verify_client",), f"is {data['verify_client']!r}, but ca_certs is not given"
     if data.get("access_log_file") is not None and data.get("access_log", "off") == "off":
         yield ("access_log_file",), "is given, but access_log is off"
+    binds, metrics = data.get("bind"), data.get("metrics_bind")
+    if isinstance(binds, list) and metrics in binds and not str(metrics).endswith(":0"):
+        yield ("metrics_bind",), f"is {metrics!r}, which bind names already"
     one, every = data.get("max_header"), data.get("max_headers_size")
     if isinstance(one, int) and isinstance(every, int) and one > every:
         yield ("max_header",), f"is {one}, which is more than max_headers_size, {every}"

@@ -1,6 +1,6 @@
-"""What a server has for whoever operates it, beside what it serves: a control socket.
+"""What a server has for whoever operates it, beside what it serves: a control socket, a listener for its metrics.
 
-It is there from before the pools start until they have ended, so that `starting` and `draining` can be seen.
+Both are there from before the pools start until they have ended, so that `starting` and `draining` can be seen.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..control import Control, Handler, own_path
 from ..errors import SubpoolError
 
 if TYPE_CHECKING:
+    from .metrics import Metrics
     from .server import Server
 
 log = logging.getLogger("subpool")
@@ -29,10 +30,17 @@ class Operations:
         self._server = server
         self._since = time.monotonic()
         self._control: Control | None = None
+        self._metrics: Metrics | None = None
 
     async def start(self) -> None:
-        """Open what is configured. `OSError`."""
+        """Open what is configured. `OSError`, and `ConfigError` where prometheus_client is missing."""
         config = self._server.config
+        if config.metrics_bind is not None:
+            from .metrics import Metrics
+
+            self._metrics = Metrics(config.metrics_bind, int(config.unix_mode, 8), self._server.status)
+            await self._metrics.start()
+            log.info("metrics at %s", self._metrics.address)
         if config.control_socket == "auto":
             if self.serving:
                 await self._open_own_control()
@@ -59,7 +67,9 @@ class Operations:
         self._control = control
 
     async def close(self) -> None:
-        """End it; a `subpool stop` that waits sees the control socket close."""
+        """End both; a `subpool stop` that waits sees the control socket close."""
+        if self._metrics is not None:
+            await self._metrics.close()
         if self._control is not None:
             await self._control.close()
 
