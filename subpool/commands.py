@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -20,6 +20,7 @@ from .errors import SubpoolError
 if TYPE_CHECKING:
     from .http.config import ServerConfig
     from .http.options import Option
+    from .http.sources import Sources
 
 log = logging.getLogger("subpool")
 
@@ -62,10 +63,11 @@ class GroupedCommand(click.Command):
 
 def command() -> click.Group:
     """The command `subpool`."""
-    from . import __version__
+    from . import __version__, control_commands
 
     group = Commands(help="A pool of isolated Python interpreters for ASGI and WSGI apps.")
-    group.makers = {"serve": serve_command, "check": check_command}
+    group.makers = {"serve": serve_command, "check": check_command, "config": config_command}
+    group.makers |= control_commands.makers()
     return click.version_option(__version__, prog_name="subpool", message="%(prog)s %(version)s")(group)
 
 
@@ -74,6 +76,20 @@ def command() -> click.Group:
 
 def serve_command() -> click.Command:
     """`subpool serve`, with an option for every field of `ServerConfig`."""
+    return GroupedCommand(
+        "serve",
+        context_settings={"max_content_width": 120},
+        params=source_params(),
+        callback=_serve,
+        help="Serve APP, module:callable, over HTTP/1.1, HTTP/2 and WebSocket.",
+        epilog="Every option is also an environment variable, as SUBPOOL_MAX_BODY for --max-body; a list is separated "
+        "by commas there. The command line wins over the environment, which wins over the file. Where an option may "
+        "be without a value, that is none, as in --timeout none.",
+    )
+
+
+def source_params() -> list[click.Parameter]:
+    """APP, `--config` and an option for every field of `ServerConfig`."""
     from .http.config import GROUPS
     from .http.options import options
 
@@ -83,16 +99,19 @@ def serve_command() -> click.Command:
     )
     params.append(file)
     params += [_option(option, GROUPS[option.group]) for option in options().values() if option.name != "app"]
-    return GroupedCommand(
-        "serve",
-        context_settings={"max_content_width": 120},
-        params=params,
-        callback=_serve,
-        help="Serve APP, module:callable, over HTTP/1.1, HTTP/2 and WebSocket.",
-        epilog="Every option is also an environment variable, as SUBPOOL_MAX_BODY for --max-body; a list is separated "
-        "by commas there. The command line wins over the environment, which wins over the file. Where an option may "
-        "be without a value, that is none, as in --timeout none.",
-    )
+    return params
+
+
+def sources(config: str | None, given: Mapping[str, Any]) -> Sources:
+    """The sources that a command with `source_params` was given."""
+    from .http.sources import Sources
+
+    arguments = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in given.items()
+        if value is not None and value != ()
+    }
+    return Sources(config, os.environ, arguments)
 
 
 def _option(option: Option, heading: str) -> click.Option:
@@ -117,14 +136,7 @@ def default_text(option: Option) -> str:
 
 
 def _serve(config: str | None, **given: Any) -> None:
-    from .http.sources import load_config
-
-    arguments = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in given.items()
-        if value is not None and value != ()
-    }
-    run(with_current_directory(load_config(config, os.environ, arguments)))
+    run(with_current_directory(sources(config, given).config()))
 
 
 def with_current_directory(config: ServerConfig) -> ServerConfig:
@@ -196,6 +208,18 @@ def set_up_logging(config: ServerConfig) -> None:
             show(message, category, filename, lineno, file, line)
 
     warnings.showwarning = showwarning
+
+
+# config
+
+
+def config_command() -> click.Group:
+    """`subpool config`."""
+    from . import config_commands
+
+    group = Commands("config", help="Judge, show and describe the configuration. Nothing is started.")
+    group.makers = config_commands.makers()
+    return group
 
 
 # check

@@ -17,9 +17,10 @@ FLOORS = [
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
     {"router", "restarts", "renewal", "elastic", "hostloop", "call", "clock", "link", "overdue", "member", "crew",
-     "succession", "upkeep", "engine", "stream", "pool", "blocking", "asgi"},
+     "succession", "upkeep", "engine", "stream", "pool", "blocking", "control", "reception", "asgi"},
     {"http"},
-    {"cli", "commands", "check", "probe", "__main__"},
+    {"cli", "commands", "config_commands", "control_commands", "remote", "status_table", "check", "probe",
+     "__main__"},
 ]  # fmt: skip
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PARTS = sorted(

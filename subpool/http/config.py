@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -36,6 +37,7 @@ GROUPS: Final = {
     "proxies": "Behind a proxy",
     "tls": "TLS",
     "websocket": "WebSocket",
+    "supervisor": "Supervisor",
     "logging": "Logging",
 }
 
@@ -84,6 +86,18 @@ def _distinct(values: list[str]) -> list[str]:
     return values
 
 
+def _control_socket(value: str) -> str:
+    if value not in ("auto", "none"):
+        parse_bind(f"unix:{value}")
+    return value
+
+
+def _listener(value: str) -> str:
+    if parse_bind(value).kind == "fd":
+        raise ValueError(f"is {value!r}; it must be HOST:PORT or unix:PATH")
+    return value
+
+
 def _number_as_text(value: Any) -> Any:
     """YAML reads 660 and 1.2 as numbers."""
     return str(value) if type(value) in (int, float) else value
@@ -100,8 +114,15 @@ Peer = Annotated[str, AfterValidator(check_peer)]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 RootPath = Annotated[str, AfterValidator(check_root_path)]
 HeaderValue = Annotated[str, AfterValidator(_header)]
-Mode = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_mode)]
-TLSVersion = Annotated[Literal["1.2", "1.3"], BeforeValidator(_number_as_text)]
+Mode = Annotated[
+    str,
+    BeforeValidator(_number_as_text),
+    AfterValidator(_mode),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": "^[0-7]{3,4}$"}),
+]
+TLSVersion = Annotated[
+    Literal["1.2", "1.3"], BeforeValidator(_number_as_text), WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]})
+]
 Isolation = Literal["auto", "subinterpreter", "thread", "process"]
 Interface = Literal["auto", "asgi", "wsgi"]
 Lifespan = Literal["auto", "on", "off"]
@@ -201,6 +222,13 @@ class ServerConfig(BaseModel):
     websocket_idle_timeout: Seconds = _option("websocket", "Silence until a ping, and from there to the end", 60.0)
     websocket_compress: bool = _option("websocket", "Offer permessage-deflate", False)
 
+    control_socket: Annotated[Text, AfterValidator(_control_socket)] = _option(
+        "supervisor", "Unix socket that takes commands (subpool status, stop, ...): a path, auto or none", "auto"
+    )
+    metrics_bind: Annotated[str, AfterValidator(_listener)] | None = _option(
+        "supervisor", "Address for /metrics (Prometheus), /healthz and /readyz: HOST:PORT or unix:PATH", None
+    )
+
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"
     )
@@ -255,6 +283,9 @@ def combinations(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield ("verify_client",), f"is {data['verify_client']!r}, but ca_certs is not given"
     if data.get("access_log_file") is not None and data.get("access_log", "off") == "off":
         yield ("access_log_file",), "is given, but access_log is off"
+    binds, metrics = data.get("bind"), data.get("metrics_bind")
+    if isinstance(binds, list) and metrics in binds and not str(metrics).endswith(":0"):
+        yield ("metrics_bind",), f"is {metrics!r}, which bind names already"
     one, every = data.get("max_header"), data.get("max_headers_size")
     if isinstance(one, int) and isinstance(every, int) and one > every:
         yield ("max_header",), f"is {one}, which is more than max_headers_size, {every}"

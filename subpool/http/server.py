@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -16,12 +17,14 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PoolClosed, SubpoolError
 from ..pool import Pool
 from .acceptor import Acceptor
 from .access import AccessLog
 from .front import Front, Listener, Mount
 from .groups import groups
 from .h1 import H1
+from .operations import Operations
 
 if TYPE_CHECKING:
     from .config import ServerConfig
@@ -36,6 +39,7 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
+        self.state = "starting"  # then ready, then draining
         self.addresses: list[str] = []
         self.pools: list[Pool] = []
         self.front: Front | None = None
@@ -43,6 +47,7 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._unix: list[tuple[str, int]] = []
         self._stopping: asyncio.Event = asyncio.Event()
+        self._operations = Operations(self)
 
     def __repr__(self) -> str:
         return f"<Server {', '.join(self.addresses) or 'not started'}>"
@@ -56,6 +61,7 @@ class Server:
         access = AccessLog(config.access_log) if config.access_log != "off" else None
         front = self.front = Front(config, loop, access)
         try:
+            await self._operations.start()
             bound = [self._bind(name) for name in config.bind]
             context = None
             if config.certfile is not None:
@@ -69,6 +75,7 @@ class Server:
             await self.stop(0.0)
             raise
         front.start()
+        self.state = "ready"
         for address in self.addresses:
             log.info("listening on %s", address)
         for pool in self.pools:
@@ -170,6 +177,7 @@ class Server:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
+        self._operations.serving = True
         try:
             await self.start()
             await self._stopping.wait()
@@ -188,6 +196,7 @@ class Server:
         An app that goes on behind its last response (background tasks) has what is left of that time, and not more
         than the pool allows.
         """
+        self.state = "draining"
         front = self.front
         deadline = asyncio.get_running_loop().time() + drain
         for acceptor in self._acceptors:
@@ -210,6 +219,59 @@ class Server:
             front.stop()
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True)
+        await self._operations.close()
+
+    # while it runs
+
+    def status(self) -> dict[str, Any]:
+        """What it is and does at this moment, as plain data; of each pool its app and the fields of `PoolStats`."""
+        front = self.front
+        return {
+            "pid": os.getpid(),
+            "state": self.state,
+            "addresses": list(self.addresses),
+            "connections": len(front.connections) if front is not None else 0,
+            "requests": front.requests if front is not None else 0,
+            "pools": [{"app": pool.options.app, **_plain(dataclasses.asdict(pool.stats()))} for pool in self.pools],
+        }
+
+    async def reload(self) -> str | None:
+        """Fresh workers, with the code as it is now, take over; the old finish what they have. None, or what is wrong
+        with the new code: then the old workers stay."""
+        if any(pool.isolation == "thread" for pool in self.pools):
+            return "its workers are threads, which share one copy of the app: start a new process"
+        for pool in self.pools:
+            try:
+                await pool.recycle()
+            except SubpoolError as error:
+                log.error("not reloaded, the old workers stay: %s", error)
+                return str(error)
+        return None
+
+    async def recycle(self, worker: int) -> None:
+        """Replace the workers of that number, one in each pool. `ValueError` if no pool has it."""
+        found = [pool for pool in self.pools if any(one.id == worker for one in pool.stats().workers)]
+        if not found:
+            raise ValueError(f"there is no worker {worker}")
+        for pool in found:
+            await pool.recycle(worker)
+
+    async def scale(self, count: int) -> list[int]:
+        """`count` workers in every pool; how many each has then."""
+        if self.state != "ready":
+            raise PoolClosed(f"the server is {self.state}")
+        for pool in self.pools:
+            pool.engine.crew.scale(count)
+        return [count for _ in self.pools]
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it: a NaN is None."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if value != value else value
 
 
 def describe(pool: Pool, config: ServerConfig) -> str:

@@ -88,6 +88,11 @@ class Sources:
         self.values[option.name] = given
         self.origins[option.name] = origin
 
+    def origin(self, location: Location) -> str:
+        """Where the value at `location` came from: "default", FILE:LINE, a variable or an option."""
+        origin = self.origins.get(str(location[0]), "default") if location else self.path or "default"
+        return f"{origin}:{self._file.line(location)}" if self._file is not None and origin == self.path else origin
+
     def config(self) -> ServerConfig:
         """The configuration. `ConfigError` with all that is wrong."""
         config = None
@@ -99,12 +104,12 @@ class Sources:
                 location = one["loc"]
                 origin = self.origins.get(str(location[0])) if location else self.path
                 if origin is not None and origin == self.path and self._file is not None:
-                    in_file.append((self._file.line(location), f"{_path(location)}: {self._say(one)}"))
+                    in_file.append((self._file.line(location), f"{dotted(location)}: {self._say(one)}"))
                 elif origin is not None:
                     inner = [part for part in location[1:] if isinstance(part, str)]
                     others.append(": ".join([origin, *inner, self._say(one)]))
                 elif not (in_file and not self.values):  # what a file leaves out that could not be read is no news
-                    others.append(f"{_path(location)}: {self._say(one)}")
+                    others.append(f"{dotted(location)}: {self._say(one)}")
         if in_file or others or config is None:
             told = [f"{self.path}{f':{line}' if line else ''}: {what}" for line, what in sorted(in_file)]
             raise ConfigError([*told, *others])
@@ -157,7 +162,7 @@ def _last_name(location: Location) -> str:
     return next((part for part in reversed(location) if isinstance(part, str)), "")
 
 
-def _path(location: Location) -> str:
+def dotted(location: Location) -> str:
     """("mounts", 1, "prefix") as mounts[1].prefix."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return "".join(parts).removeprefix(".")

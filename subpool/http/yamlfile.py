@@ -4,6 +4,8 @@ The safe loader's nodes are turned into data here, because only nodes know their
 rules, not 1.1's, so that `off`, `on` and `no` are text, 0660 is no octal number and 1:30 no base-60 one. Tags of
 objects, keys that come twice and values that contain themselves are refused. Anchors, aliases and merges (`<<`) work; a
 value that many aliases name is made once.
+
+A problem tells nothing of a value: a password that begins with `*`, `&` or `!` is an alias, an anchor or a tag to YAML.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import yaml
 
 _TAG: Final = "tag:yaml.org,2002:"
 _REFUSED: Final = object()
+_QUOTED: Final = re.compile(r"'(?!<)[^']{2,}'|\"[^\"]{2,}\"")  # of the file; what PyYAML calls a token is '<...>'
 _RESOLVERS: Final = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -53,7 +56,8 @@ class YAMLFile:
             values = self._make(self._root) if self._root is not None else None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            self.problems.append((mark.line + 1 if mark else 1, str(error.problem or error.context)))
+            told = _QUOTED.sub("", str(error.problem or error.context))
+            self.problems.append((mark.line + 1 if mark else 1, " ".join(told.split())))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             self.problems.append((0, f"this is no YAML: {' '.join(str(error).split())}"))
         except RecursionError:
@@ -109,7 +113,7 @@ class YAMLFile:
         elif isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             made = [one for one in map(self._make, node.value) if one is not _REFUSED]
         else:
-            made = self._refuse(node, f"the tag {node.tag!r} is not known here")
+            made = self._refuse(node, "its tag is not known here")
         self._made[id(node)] = made
         return made
 
@@ -153,4 +157,4 @@ class YAMLFile:
             return self._refuse(node, f"this is no {kind}")
         if kind == "merge":
             return text
-        return self._refuse(node, f"the tag {node.tag!r} is not known here")
+        return self._refuse(node, "its tag is not known here")

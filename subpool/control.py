@@ -1,0 +1,198 @@
+"""The control socket: commands to a running server, over a unix socket that only its user can reach.
+
+Rules:
+
+- A request is a line of JSON, `{"command": "scale", "arguments": {"workers": 3}}`, and so is its reply,
+  `{"result": ...}` or `{"error": "text"}`. A connection may have any number of them, one after the other.
+- Only the same user and root are heard: the default folder has mode 0700 and the socket 0600, and where the system
+  tells who the peer is (Linux) it is asked.
+- All is bounded: `CLIENTS` connections, `LINE` bytes a request, `PATIENCE` seconds until the next request is whole or a
+  reply was taken. Behind the command `stop` a connection may wait: its end says that the server has ended.
+- A handler is never cut because its client left. What it raises is the reply's error; a bug is logged too.
+
+It needs nothing of the server, and runs on asyncio's loop and on uvloop, in whichever process has the handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import inspect
+import json
+import logging
+import os
+import socket
+import stat
+import struct
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from .errors import SubpoolError
+from .reception import Overlong, Peer, Reception
+
+log = logging.getLogger("subpool")
+
+CLIENTS: Final = 16
+LINE: Final = 4096
+PATIENCE: Final = 10.0
+SUFFIX: Final = ".sock"
+
+Handler = Callable[..., Awaitable[Any]]  # takes the request's arguments by name; answers plain JSON data
+
+
+class Control:
+    """`handlers` by command, listening at `path` between `start` and `close`."""
+
+    def __init__(self, path: str, handlers: Mapping[str, Handler]) -> None:
+        self.path = path
+        self._handlers = handlers
+        self._reception: Reception | None = None
+        self._inode = 0
+
+    def __repr__(self) -> str:
+        return f"<Control {self.path}, {len(self._reception or ())} clients>"
+
+    async def start(self) -> None:
+        """Listen. `OSError` if that cannot be."""
+        sock = listen(self.path, 0o600)
+        self._inode = os.stat(self.path).st_ino
+        self._reception = Reception(sock, self._serve, CLIENTS)
+
+    async def close(self) -> None:
+        """Listen no more, end all connections, remove the socket."""
+        if self._reception is not None:
+            await self._reception.close()
+            remove(self.path, self._inode)
+
+    async def _serve(self, peer: Peer, full: bool) -> None:
+        if peer_of(peer.sock)[1] not in (None, 0, os.geteuid()):
+            log.warning("%s: refused another user's connection", self.path)
+            await _reply(peer, {"error": "this server is another user's"})
+        elif full:
+            await _reply(peer, {"error": f"{CLIENTS} clients are connected already"})
+        else:
+            await self._talk(peer)
+
+    async def _talk(self, peer: Peer) -> None:
+        patience: float | None = PATIENCE
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    line = await peer.until(b"\n", LINE)
+            except Overlong:
+                await _reply(peer, {"error": f"a request has at most {LINE} bytes"})
+                return
+            command, answer = await self._answer(line)
+            await _reply(peer, answer)
+            patience = None if command == "stop" and "result" in answer else PATIENCE
+
+    async def _answer(self, line: bytes) -> tuple[str, dict[str, Any]]:
+        try:
+            request = json.loads(line)
+            command, arguments = request["command"], request.get("arguments", {})
+            handler = self._handlers.get(command)
+            if handler is None:
+                return "", {"error": f"there is no command {command!r}; there are {', '.join(self._handlers)}"}
+            inspect.signature(handler).bind(**arguments)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            return "", {"error": f"this is no request: {error}"}
+        try:
+            result = await handler(**arguments)
+            json.dumps(result)
+        except (SubpoolError, ValueError) as error:
+            return command, {"error": str(error) or type(error).__name__}
+        except Exception as error:
+            log.exception("the command %r failed", command)
+            return command, {"error": f"{type(error).__name__}; the server's log has more"}
+        return command, {"result": result}
+
+
+async def _reply(peer: Peer, answer: dict[str, Any]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await peer.send(json.dumps(answer).encode() + b"\n")
+
+
+def peer_of(sock: socket.socket) -> tuple[int, int | None]:
+    """Process and user at the other end: 0 and None where the system does not tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return 0, None
+    size = struct.calcsize("3i")
+    pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, option, size))  # struct ucred of unix(7)
+    return pid, uid
+
+
+# paths
+
+
+def folder() -> str:
+    """Where servers of this user have their control sockets, unless they were given a path."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime):
+        return os.path.join(runtime, "subpool")
+    return os.path.join(tempfile.gettempdir(), f"subpool-{os.geteuid()}")
+
+
+def check_folder(path: str) -> None:
+    """`OSError` unless `path` is a folder of this user that nobody else can look into."""
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, f"{path} is no folder")
+    if found.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, f"{path} is another user's")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(errno.EPERM, f"{path} is open to others: its mode must be 0700")
+
+
+def own_path() -> str:
+    """A path for a server of this process, in the default folder, which is made. `OSError`."""
+    where = folder()
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(where, 0o700)
+    check_folder(where)
+    number = 1
+    while lives(path := os.path.join(where, f"{os.getpid()}{f'-{number}' if number > 1 else ''}{SUFFIX}")):
+        number += 1
+    return path
+
+
+def lives(path: str) -> bool:
+    """Whether something listens at `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except (TimeoutError, BlockingIOError):
+            return True  # its backlog is full
+        except OSError:
+            return False
+    return True
+
+
+def listen(path: str, mode: int) -> socket.socket:
+    """A unix socket that listens at `path`, in place of one that nobody listens to. `OSError` names the path."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise OSError(errno.EEXIST, "there is a file of that name")
+            if lives(path):
+                raise OSError(errno.EADDRINUSE, "another server does")
+            os.unlink(path)
+        sock.bind(path)
+        os.chmod(path, mode)  # before it listens: nobody was connected until now
+        sock.listen(CLIENTS)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror or error}") from None
+    return sock
+
+
+def remove(path: str, inode: int) -> None:
+    """Remove a socket, unless another one has its place by now."""
+    with contextlib.suppress(OSError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)

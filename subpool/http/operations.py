@@ -1,0 +1,116 @@
+"""What a server has for whoever operates it, beside what it serves: a control socket, a listener for its metrics.
+
+Both are there from before the pools start until they have ended, so that `starting` and `draining` can be seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..control import Control, Handler, own_path
+from ..errors import SubpoolError
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
+    from .server import Server
+
+log = logging.getLogger("subpool")
+
+
+class Operations:
+    """`serving`: the process is the server's own; embedded, it has a control socket only at a path that was given."""
+
+    def __init__(self, server: Server) -> None:
+        self.serving = False
+        self._server = server
+        self._since = time.monotonic()
+        self._control: Control | None = None
+        self._metrics: Metrics | None = None
+
+    async def start(self) -> None:
+        """Open what is configured. `OSError`, and `ConfigError` where prometheus_client is missing."""
+        config = self._server.config
+        if config.metrics_bind is not None:
+            from .metrics import Metrics
+
+            self._metrics = Metrics(config.metrics_bind, int(config.unix_mode, 8), self._server.status)
+            await self._metrics.start()
+            log.info("metrics at %s", self._metrics.address)
+        if config.control_socket == "auto":
+            if self.serving:
+                await self._open_own_control()
+        elif config.control_socket != "none":
+            await self._open_control(config.control_socket)
+
+    async def _open_own_control(self) -> None:
+        """A server that cannot have one, as on a read-only system, runs without."""
+        try:
+            await self._open_control(own_path())
+        except OSError as error:
+            log.warning("there is no control socket: %s", error)
+
+    async def _open_control(self, path: str) -> None:
+        handlers: dict[str, Handler] = {
+            "status": self.status,
+            "reload": self.reload,
+            "scale": self.scale,
+            "recycle": self.recycle,
+            "stop": self.stop,
+        }
+        control = Control(path, handlers)
+        await control.start()
+        self._control = control
+
+    async def close(self) -> None:
+        """End both; a `subpool stop` that waits sees the control socket close."""
+        if self._metrics is not None:
+            await self._metrics.close()
+        if self._control is not None:
+            await self._control.close()
+
+    # the commands
+
+    async def status(self) -> dict[str, Any]:
+        """The server's status, and what it runs on."""
+        uptime = round(time.monotonic() - self._since, 3)
+        return {"version": __version__, "python": platform.python_version(), "uptime": uptime, **self._server.status()}
+
+    async def reload(self) -> None:
+        """`SubpoolError` says why not."""
+        self._check_ready()
+        wrong = await self._server.reload()
+        if wrong is not None:
+            raise SubpoolError(wrong)
+
+    async def scale(self, workers: int) -> list[int]:
+        """How many workers each pool has then."""
+        self._check_ready()
+        return await self._server.scale(_whole(workers))
+
+    async def recycle(self, worker: int) -> None:
+        """`ValueError` if there is no such worker."""
+        self._check_ready()
+        await self._server.recycle(_whole(worker))
+
+    async def stop(self) -> dict[str, float]:
+        """Begin to drain. `limit`: seconds until the server has ended, come what may."""
+        if not self.serving:
+            raise SubpoolError("this server is embedded in a program, which alone can stop it")
+        asyncio.get_running_loop().call_soon(self._server.request_stop)
+        config = self._server.config
+        return {"limit": config.graceful_timeout + config.close_timeout + 5.0}
+
+    def _check_ready(self) -> None:
+        if self._server.state != "ready":
+            raise SubpoolError(f"the server is {self._server.state}")
+
+
+def _whole(number: Any) -> int:
+    if type(number) is not int:
+        raise ValueError(f"{number!r} is no whole number")
+    return number

@@ -1,0 +1,54 @@
+"""The effective options, one by one, each with where it came from. A secret is shown as `***`, whatever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from .config import Location, MountConfig
+from .options import Option, options
+from .sources import Sources, dotted
+
+HIDDEN: Final = "***"
+
+
+class Setting(NamedTuple):
+    """`name`: as messages name it, `mounts[1].prefix`. `origin`: "default", FILE:LINE, a variable or an option."""
+
+    name: str
+    value: Any
+    origin: str
+
+    @property
+    def text(self) -> str:
+        """The value as one would write it, on one line."""
+        if isinstance(self.value, list):
+            return ", ".join(map(_text, self.value)) or "none"
+        return _text(self.value)
+
+
+def settings(sources: Sources) -> list[Setting]:
+    """All options of the server, and what is given for its mounts. `ConfigError` with all that is wrong."""
+    config = sources.config()
+    found = []
+    for name, option in options().items():
+        if name != "mounts" or not config.mounts:
+            found.append(_setting(sources, (name,), option, getattr(config, name)))
+            continue
+        known: Mapping[str, Option] = options(MountConfig)
+        for number, mount in enumerate(config.mounts):
+            given = [key for key in known if key in mount.model_fields_set]
+            found += (_setting(sources, (name, number, key), known[key], getattr(mount, key)) for key in given)
+    return found
+
+
+def _setting(sources: Sources, location: Location, option: Option, value: Any) -> Setting:
+    hidden = option.secret and value is not None
+    return Setting(dotted(location), HIDDEN if hidden else value, sources.origin(location))
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if text and text.isprintable() else repr(text)

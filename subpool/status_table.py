@@ -1,0 +1,55 @@
+"""A server's status, the plain data that `Server.status()` gives, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+KINDS: Final = {"subinterpreter": "sub-interpreters", "thread": "threads", "process": "processes"}
+_COLUMNS: Final = ("worker", "state", "in flight", "served", "failed", "restarts", "p50", "p90", "p99", "memory")
+
+
+def table(status: Mapping[str, Any]) -> str:
+    """Several lines: the server, then each pool with its workers."""
+    lines = [
+        f"subpool {status['version']} on Python {status['python']}, pid {status['pid']}",
+        f"{status['state']}, up {_duration(status['uptime'])}",
+        ", ".join(status["addresses"]) or "no address",
+        f"{_count(status['connections'], 'connection')}, {_count(status['requests'], 'request')}",
+    ]
+    for number, pool in enumerate(status["pools"], 1):
+        lines += ["", f"pool {number}: {pool['app']} in {KINDS.get(pool['isolation'], pool['isolation'])}"]
+        told = [f"{pool[name]} {name}" for name in ("pending", "refused", "restarts", "recycled", "abandoned")]
+        lines += [", ".join(told), "", *aligned(_COLUMNS, [_row(worker) for worker in pool["workers"]])]
+    return "\n".join(lines)
+
+
+def _row(worker: Mapping[str, Any]) -> tuple[str, ...]:
+    rss = worker["rss"]
+    counts = (str(worker[name]) for name in ("in_flight", "served", "failed", "restarts"))
+    times = ("-" if worker[name] is None else f"{worker[name] * 1000:.1f} ms" for name in ("p50", "p90", "p99"))
+    return (str(worker["id"]), worker["state"], *counts, *times, "-" if rss is None else f"{rss / 1e6:.1f} MB")
+
+
+def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under their heads; the first two columns are text, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if number < 2 else text.rjust(width)
+            for number, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (heads, *rows)
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    for size, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {small}"
+    return f"{whole} s"
