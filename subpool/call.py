@@ -35,6 +35,7 @@ class Call:
     body: Any = None  # what the worker asks for with WANT: bytes, or None
     timeout: float | None = None
     affinity: Any = None
+    websocket = False  # lasts as long as its client likes: counted apart
     state = PENDING
     member: Member | None = None
     accepted = 0.0

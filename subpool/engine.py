@@ -14,7 +14,7 @@ from .channels import frames as f
 from .clock import Clock
 from .config import PoolOptions
 from .crew import Crew
-from .errors import PoolBroken, PoolClosed, PoolTimeout, SubpoolError
+from .errors import PoolBroken, PoolClosed, PoolOverloaded, PoolTimeout, SubpoolError
 from .hostloop import HostLoop
 from .link import Link
 from .member import Member
@@ -55,12 +55,21 @@ class Engine:
         if self.crew.broken is not None:
             raise PoolBroken(f"no worker could be started again: {self.crew.broken}") from self.crew.broken
         router = self.router
+        if call.websocket:
+            self._limit_websockets()
         place = None if router.pending else router.choose(call)
         if place is None:
             router.wait(call)
         self.clock.begin(call)
         if place is not None:
             place.assign(call)
+
+    def _limit_websockets(self) -> None:
+        """`PoolOverloaded` if there are as many as there may be: another could wait for ever."""
+        most = self.options.max_websockets
+        if self.router.websockets() + sum(member.websockets for member in self.crew.members) >= most:
+            self.router.refused += 1
+            raise PoolOverloaded(f"there are {most} WebSockets already (max_websockets); try again later")
 
     def assign(self) -> None:
         """Send out what waits, as far as there is room."""
@@ -159,7 +168,7 @@ class Engine:
         for member in list(self.crew.members):
             if member.overdue and member.escalate(now):
                 self.crew.replace_stuck(member)
-            busy = busy or bool(member.in_flight)
+            busy = busy or bool(member.in_flight or member.overdue)
         return busy
 
     def _may_have_begun(self, call: Call) -> bool:

@@ -45,7 +45,7 @@ class Member:
         self.stalled = False
         self.pinged = False  # asked whether it is still there
         self.waiting = 0
-        self.in_flight = 0
+        self.in_flight = self.websockets = 0
         self.heard = 0.0
         self.served = self.failed = 0
         self.latencies = Latencies()
@@ -71,7 +71,8 @@ class Member:
         self.link.listen(self.on_out)
 
     def __repr__(self) -> str:
-        return f"<{self.kind} worker {self.id}.{self.generation} {self.state}, {self.in_flight} in flight>"
+        has = f"{self.in_flight} in flight, {self.websockets} WebSockets"
+        return f"<{self.kind} worker {self.id}.{self.generation} {self.state}, {has}>"
 
     def _blocked(self, lane: SocketLane) -> None:
         self.link.blocked(lane)
@@ -82,7 +83,7 @@ class Member:
         """Give the worker a call, with the next flush."""
         call.state, call.member = c.SENT, self
         self.calls[call.id] = call
-        self.in_flight += 1
+        self._count(call, 1)
         if not self.waiting:
             self.heard = self.engine.loop.time()
         self.waiting += 1
@@ -90,6 +91,13 @@ class Member:
         if not link.work:
             self.engine.dirty(link)
         link.work.append(call.frame)
+
+    def _count(self, call: Call, one: int) -> None:
+        """It has the call, or no longer."""
+        if call.websocket:
+            self.websockets += one
+        else:
+            self.in_flight += one
 
     # receiving
 
@@ -130,7 +138,10 @@ class Member:
         call = self.calls.pop(call_id, None)
         if call is None:
             return None
-        self.in_flight -= 1
+        if call.websocket:
+            self.websockets -= 1
+        else:
+            self.in_flight -= 1
         if call.state == c.SENT:
             self.waiting -= 1
         elif call.state == c.GIVEN_UP:
@@ -139,7 +150,8 @@ class Member:
         call.state = c.DONE
         if call.timeout is not None:
             self.engine.clock.end(call)
-        self.latencies.add(self.heard - call.accepted)
+        if not call.websocket:
+            self.latencies.add(self.heard - call.accepted)
         return call
 
     def _forget(self, call: Call) -> None:
@@ -298,7 +310,7 @@ class Member:
             call = self.calls.pop(call_id, None)
             if call is None:
                 continue
-            self.in_flight -= 1
+            self._count(call, -1)
             if call.state == c.SENT:
                 self.waiting -= 1
                 call.state, call.member = c.PENDING, None
@@ -313,6 +325,7 @@ class Member:
             call.member = None  # marks it as not begun, see `_forget`
         call.state = c.GIVEN_UP
         self.overdue.add(call.id, self.engine.loop.time())
+        self.engine.clock.watch()
         self.link.flow((f.CANCEL, call.id))
 
     def escalate(self, now: float) -> bool:
@@ -363,7 +376,7 @@ class Member:
     def lose(self, cause: str | None) -> None:
         """Every call that the worker still has is lost; its loans are given back."""
         calls, self.calls = self.calls, {}
-        self.in_flight = self.waiting = 0
+        self.in_flight = self.websockets = self.waiting = 0
         self.overdue.clear()
         for call in calls.values():
             if call.state == c.GIVEN_UP:
@@ -412,5 +425,5 @@ class Member:
         state = "stalled" if self.stalled and self.state == "ready" else self.state
         return WorkerStats(
             self.id, self.kind, self.generation, state, self.in_flight, self.served, self.failed, self.restarts,
-            p50, p90, p99, self.handle.memory(),
+            p50, p90, p99, self.handle.memory(), self.websockets,
         )  # fmt: skip

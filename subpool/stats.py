@@ -13,7 +13,8 @@ class WorkerStats:
     """One worker. `p50`, `p90`, `p99`: seconds from acceptance to answer of its last calls (NaN: none yet).
 
     `state`: starting, ready, stalled, stopping. `restarts`: how often this place was filled again. `rss`: resident
-    bytes of a worker that is a process, else None.
+    bytes of a worker that is a process, else None. `websockets` are those that it has: they are not in `in_flight`,
+    their lifetimes not among the latencies.
     """
 
     id: int
@@ -28,6 +29,7 @@ class WorkerStats:
     p90: float
     p99: float
     rss: int | None
+    websockets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class PoolStats:
     def in_flight(self) -> int:
         """Calls that are with workers."""
         return sum(worker.in_flight for worker in self.workers)
+
+    @property
+    def websockets(self) -> int:
+        """WebSockets that are with workers."""
+        return sum(worker.websockets for worker in self.workers)
 
     @property
     def served(self) -> int:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import struct
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import APPS, DEADLINE, eventually
+from conftest import APPS, DEADLINE, eventually, in_flight
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ws_client import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, Raw, deflated, frame, port, upgrade
@@ -68,7 +69,7 @@ def only_connection(server: Any) -> Any:
 async def quiet(server: Any) -> None:
     """No connection is open and no request under way."""
     await eventually(lambda: not server.front.connections)
-    await eventually(lambda: all(not worker.in_flight for pool in server.pools for worker in pool.stats().workers))
+    await eventually(lambda: not any(map(in_flight, server.pools)))
 
 
 # messages
@@ -376,20 +377,56 @@ async def test_an_app_that_does_not_answer(isolation: str, fifo: Any) -> None:
 
 async def test_too_many_wait(isolation: str, fifo: Any) -> None:
     started, gate = fifo("started"), fifo("gate")
-    async with serving(isolation, max_concurrency=1, window=1, max_pending=1) as server:
-        async with Raw(server) as first, contextlib.AsyncExitStack() as stack:
+    async with serving(isolation, max_websockets=2) as server:
+        async with Raw(server) as first, Raw(server) as second, Raw(server) as third:
             first.send(upgrade(f"/slow?started={started}&gate={gate}"))
             await started.wait()
-            refused: list[Raw] = []
-            for _ in range(4):
-                other = await stack.enter_async_context(Raw(server))
-                other.send(upgrade("/echo"))
-                refused.append(other)
-            status, headers, _ = await refused[-1].head()
+            await second.open("/echo")
+            third.send(upgrade("/echo"))
+            status, headers, _ = await third.head()
             assert status == 503
             assert headers[b"retry-after"] == b"1"
             gate.release()
             assert (await first.head())[0] == 101
+            first.send(frame(CLOSE))
+            await first.closed()
+            await eventually(lambda: server.pools[0].stats().websockets == 1)
+            async with Raw(server) as fourth:
+                await fourth.open("/echo")
+        assert server.pools[0].stats().refused == 1
+        await quiet(server)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_open_websockets_take_no_places_of_requests(isolation: str, workers: int, fifo: Any) -> None:
+    """They are spread over the workers, counted apart, and how long they lasted is no latency."""
+    started, gate = fifo("started"), fifo("gate")
+    async with serving(isolation, workers=workers, max_concurrency=2, window=2) as server, asyncio.timeout(DEADLINE):
+        stats = server.pools[0].stats
+        async with contextlib.AsyncExitStack() as stack:
+            sockets = [await stack.enter_async_context(Raw(server)) for _ in range(20)]
+            for raw in sockets:
+                await raw.open("/echo")
+            assert [worker.websockets for worker in stats().workers] == [20 // workers] * workers
+            sockets[0].send(frame(CLOSE))
+            await sockets[0].closed()
+            await eventually(lambda: stats().websockets == 19)
+            assert [worker.served for worker in stats().workers] == [1, 0][:workers]
+            assert all(math.isnan(worker.p99) for worker in stats().workers)
+            sockets[0] = await stack.enter_async_context(Raw(server))  # one that is not open yet
+            sockets[0].send(upgrade(f"/slow?started={started}&gate={gate}"))
+            await started.wait()
+            for _ in range(10):
+                async with Raw(server) as raw:
+                    raw.send(b"GET /plain HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+                    assert (await raw.rest()).startswith(b"HTTP/1.1 200 ")
+            assert (stats().in_flight, stats().websockets, stats().served) == (0, 20, 11)
+            gate.release()
+            assert (await sockets[0].head())[0] == 101
+            for raw in sockets[1:]:
+                raw.send(frame(TEXT, b"still here"))
+                assert await raw.frame() == (TEXT, b"still here")
+        await quiet(server)
 
 
 async def test_no_more_connections_than_allowed(isolation: str) -> None:

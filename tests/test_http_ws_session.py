@@ -286,7 +286,9 @@ def test_a_pool_that_refuses() -> None:
     from subpool import PoolClosed, PoolOverloaded
 
     stage = Stage(refusal=PoolOverloaded("full"), begin=False)
-    assert stage.carrier.taken() == [("refuse", 503, "too many requests wait", [(b"retry-after", b"1")])]
+    assert stage.carrier.taken() == [
+        ("refuse", 503, "too many WebSockets, or requests that wait", [(b"retry-after", b"1")])
+    ]
     stage = Stage(refusal=PoolClosed("closed"), begin=False)
     assert stage.carrier.taken() == [("refuse", 503, "not available", [])]
 

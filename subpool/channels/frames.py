@@ -24,7 +24,7 @@ LOAN_SIZE: Final = 16 * 1024  # bytes; below, copying inside the batch is cheape
 LOAN: Final = False  # stands where a body would: the next lent item is it
 
 # host to worker, on the work lane
-CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP = 1, 2, 3, 4, 5
+CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP, CALL_WEBSOCKET = 1, 2, 3, 4, 5, 6
 # host to worker, on the flow lane
 PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 9, 10, 11, 12, 13, 14, 15
 # host to worker's steward, on the control lane
@@ -39,6 +39,7 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_EXCHANGE: ("CALL_EXCHANGE", "id", "app", "runner", "head", "body"),
     CALL_FUNCTION: ("CALL_FUNCTION", "id", "function", "arguments"),
     CALL_HTTP: ("CALL_HTTP", "id", "app", "runner", "request", "body"),  # answered in WIRE frames; see `worker.http`
+    CALL_WEBSOCKET: ("CALL_WEBSOCKET", "id", "app", "runner", "head", "body"),  # an exchange; it takes no call's place
     PING: ("PING",),  # say something as soon as the loop runs
     EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body
     ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed

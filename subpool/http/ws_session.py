@@ -16,12 +16,12 @@ from ..call import Call
 from ..channels import frames as f
 from ..channels.exchange import AppProtocolError
 from ..channels.frames import Frame
-from ..errors import PoolOverloaded, SubpoolError
+from ..errors import PoolOverloaded, SubpoolError, WebSocketUnsupported
 from ..scope import pack
 from ..types import Headers
 from .failure import told
 from .front import NEVER
-from .ws_answer import ABNORMAL, INTERNAL, NORMAL, RESTART, agree, closing, is_end, is_wsgi, refusal
+from .ws_answer import ABNORMAL, INTERNAL, NORMAL, RESTART, agree, closing, is_end, refusal
 from .ws_mailbox import HELD, Mailbox
 from .ws_messages import BINARY, CLOSE, FAILED, PING, TEXT, Messages
 
@@ -44,12 +44,14 @@ _RETRY: Final[Headers] = [(b"retry-after", b"1")]
 class Session(Call):
     """One WebSocket; for the pool it is the call that the app runs as."""
 
+    websocket = True
+
     def __init__(
         self, front: Front, mount: Mount, carrier: Carrier, number: int, scope: dict[str, Any], offers: list[str]
     ) -> None:  # fmt: skip
         """`number`: the request's; `offers`: the extensions that the client offers."""
         self.id = number
-        self.frame = (f.CALL_EXCHANGE, number, mount.app, None, pack(scope), None)
+        self.frame = (f.CALL_WEBSOCKET, number, mount.app, None, pack(scope), None)
         self.phase = OPENING
         self._front = front
         self._mount = mount
@@ -77,7 +79,7 @@ class Session(Call):
         try:
             self._mount.engine.submit(self)
         except PoolOverloaded:
-            self._refuse(503, "too many requests wait", _RETRY)
+            self._refuse(503, "too many WebSockets, or requests that wait", _RETRY)
         except SubpoolError as error:
             self._log(error)
             self._refuse(503, "not available")
@@ -232,7 +234,7 @@ class Session(Call):
             self._carrier.abort()
 
     def fail(self, error: BaseException) -> None:
-        if not is_wsgi(error) and not (self._inbox.ended and is_end(error)):
+        if not isinstance(error, WebSocketUnsupported) and not (self._inbox.ended and is_end(error)):
             self._log(told(error))
         if self.phase is OPENING:
             self._refuse(*refusal(error))
