@@ -91,14 +91,18 @@ class Engine:
 
     def leave(self, call: Call) -> None:
         """The client has gone: the app hears of it, and may end as it likes. It is not run if it has not begun."""
+        if not self.recall(call) and call.member is not None:
+            call.member.link.flow((f.GONE, call.id))
+
+    def recall(self, call: Call) -> bool:
+        """Have the call back for good, if it has not begun. False if it has, or may have."""
         member = call.member
         if call.state == c.SENT and member is not None and member.kind != "process":
             member.take_back()
         if call.state == c.PENDING:
             self.give_up(call)
-        elif member is not None:
-            member.link.flow((f.GONE, call.id))
         self.assign()
+        return call.state == c.DONE
 
     def send_event(self, call: Call, message: dict[str, Any], body: Any) -> None:
         """An event for the app's `receive()`, its body lent if it is large."""

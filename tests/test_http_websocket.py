@@ -407,11 +407,13 @@ async def test_open_websockets_take_no_places_of_requests(isolation: str, worker
             sockets = [await stack.enter_async_context(Raw(server)) for _ in range(20)]
             for raw in sockets:
                 await raw.open("/echo")
-            assert [worker.websockets for worker in stats().workers] == [20 // workers] * workers
+            held = [worker.websockets for worker in stats().workers]
+            assert sum(held) == 20
+            assert min(held) >= 20 // workers - 5  # one that counts as stalled for a moment gets none
             sockets[0].send(frame(CLOSE))
             await sockets[0].closed()
             await eventually(lambda: stats().websockets == 19)
-            assert [worker.served for worker in stats().workers] == [1, 0][:workers]
+            assert stats().served == 1
             assert all(math.isnan(worker.p99) for worker in stats().workers)
             sockets[0] = await stack.enter_async_context(Raw(server))  # one that is not open yet
             sockets[0].send(upgrade(f"/slow?started={started}&gate={gate}"))
@@ -505,6 +507,38 @@ async def test_the_client_leaves_before_the_accept(server: Any, fifo: Any) -> No
     gate.release()
     assert json.loads(await report.wait()) == ["ClientGone"]
     await quiet(server)
+
+
+async def test_the_client_leaves_before_its_app_has_waited(isolation: str, fifo: Any) -> None:
+    """The app runs, though its worker has not said so: it is told, and not cancelled. What is behind it is not run."""
+    report, started, gate = fifo("report"), fifo("started"), fifo("gate")
+    async with serving(isolation) as server:
+        async with Raw(server) as raw, Raw(server) as other:
+            raw.send(upgrade(f"/hold?report={report}&started={started}&gate={gate}"))
+            await started.wait()
+            other.send(upgrade("/echo"))
+            await eventually(lambda: server.front.requests == 2)
+        await eventually(lambda: not server.front.connections)
+        gate.release()
+        assert json.loads(await report.wait()) == [
+            ["websocket.connect", None], ["websocket.disconnect", 1006], ["ClientGone", None],
+        ]  # fmt: skip
+        await quiet(server)
+        async with Raw(server) as raw:
+            raw.send(b"GET /begun HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            assert (await raw.rest()).endswith(b'"/hold"]')
+
+
+async def test_an_app_that_does_not_end_with_its_client(isolation: str, fifo: Any) -> None:
+    """It has the time of a request."""
+    report = fifo("report")
+    async with serving(isolation, timeout=0.2) as server:
+        async with Raw(server) as raw:
+            await raw.open(f"/stay?report={report}")
+            raw.send(frame(CLOSE, b"\x0f\xa1"))
+            assert await raw.closed() == (4001, b"")
+        assert json.loads(await report.wait()) == ["websocket.disconnect", 4001, "CancelledError"]
+        await quiet(server)
 
 
 @pytest.mark.parametrize(

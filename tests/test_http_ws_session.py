@@ -208,7 +208,8 @@ class Worker:
         self.link = self
         self.events: list[Any] = []
         self.flows: list[Any] = []
-        self.given_up: list[Any] = []
+        self.recalled: list[Any] = []
+        self.clock = SimpleNamespace(begin=lambda call: None)
         self.returned = 0
 
     def submit(self, call: Any) -> None:
@@ -225,8 +226,13 @@ class Worker:
     def send_event(self, call: Any, message: Any, data: Any) -> None:
         self.events.append((message["type"].removeprefix("websocket."), message.get("text", data)))
 
-    def give_up(self, call: Any) -> None:
-        self.given_up.append(call)
+    def recall(self, call: Any) -> bool:
+        from subpool.call import DONE, PENDING
+
+        if call.state == PENDING:
+            self.recalled.append(call)
+            call.state = DONE
+        return bool(call.state == DONE)
 
     def flow(self, frame: Any) -> None:
         self.flows.append(frame)
@@ -296,24 +302,27 @@ def test_a_pool_that_refuses() -> None:
 def test_an_app_that_has_not_begun_is_not_run() -> None:
     stage = Stage(begin=False)
     stage.session.left()
-    assert stage.worker.given_up == [stage.session]
+    assert stage.worker.recalled == [stage.session]
     assert stage.worker.taken() == []
 
 
-def test_an_app_that_begins_after_the_end_is_told_then() -> None:
-    """While a worker imports the app nothing reaches it."""
+def test_an_app_that_may_have_begun_is_told() -> None:
+    """And again if it was given to another worker meanwhile; nothing of it reaches the client."""
+    from subpool.call import SENT
     from subpool.channels.frames import GONE
 
-    stage = Stage()
+    stage = Stage(begin=False)
+    stage.worker.started(stage.session)
+    stage.session.state = SENT
     stage.session.left()
     told = [("connect", None), ("disconnect", None)]
-    assert (stage.worker.taken(), stage.worker.flows) == (told, [(GONE, 7)])
+    assert (stage.worker.taken(), stage.worker.flows, stage.worker.recalled) == (told, [(GONE, 7)], [])
     stage.session.wanted()
-    assert (stage.worker.taken(), stage.worker.flows) == (told, [(GONE, 7)] * 2)
-    stage.session.wanted()
-    assert stage.worker.taken() == [("disconnect", None)]
+    assert stage.worker.taken() == []
+    stage.session.member = other = Worker()  # type: ignore[assignment]
+    other.events = stage.worker.events
     stage.send("accept", subprotocol=None, headers=[])
-    assert stage.worker.flows == [(GONE, 7)] * 4
+    assert (stage.worker.taken(), other.flows) == (told, [(GONE, 7)])
     assert stage.carrier.taken() == []
 
 

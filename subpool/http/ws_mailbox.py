@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from ..call import PENDING, SENT, STARTED, Call
+from ..call import SENT, STARTED, Call
 from ..channels import frames as f
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from ..member import Member
 
 HELD: Final = 64 * 1024  # bytes that may wait
 AHEAD: Final = 16 * 1024  # bytes that one word of the app's is worth
@@ -23,7 +24,7 @@ OVERHEAD: Final = 64  # bytes that a message counts beyond its own
 class Mailbox:
     """For the app that runs as `call`. `full`: the client should not be read for now."""
 
-    __slots__ = ("_asked", "_call", "_end", "_engine", "_events", "_held", "_wants")
+    __slots__ = ("_call", "_end", "_engine", "_events", "_held", "_told", "_wants")
 
     def __init__(self, engine: Engine, call: Call) -> None:
         self._engine = engine
@@ -31,8 +32,8 @@ class Mailbox:
         self._events: deque[tuple[dict[str, Any], bytes | None, int]] = deque()
         self._held = 0
         self._wants = False  # the app waits in `receive()`
-        self._asked = False  # it has ever done so
-        self._end: dict[str, Any] | None = None  # the `websocket.disconnect`, once it was sent
+        self._end: dict[str, Any] | None = None  # the `websocket.disconnect`
+        self._told: Member | None = None  # the worker that it was sent to
 
     def __repr__(self) -> str:
         return f"<Mailbox: {len(self._events)} messages, {self._held} bytes{', ended' if self.ended else ''}>"
@@ -56,9 +57,8 @@ class Mailbox:
 
     def wanted(self) -> None:
         """The app waits in `receive()`."""
-        self._asked = True
-        if self._end is not None:  # it did not listen yet when it was told
-            self._flush(self._end)
+        if self.ended:
+            self.retell()
         elif self._events:
             least = self._held - AHEAD
             while self._events and self._held > least:
@@ -74,25 +74,21 @@ class Mailbox:
         self._held = 0
 
     def end(self, code: int, reason: str) -> None:
-        """The client has gone. Told once; an app that has not begun is not run."""
+        """The client has gone: the app hears of it, and may end as it likes. It is not run if it has not begun."""
         if self._end is not None:
             return
         self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        if self._call.state == PENDING or self._call.state == SENT:
-            self._engine.give_up(self._call)
-        else:
-            self._flush(self._end)
+        if not self._engine.recall(self._call):
+            self.retell()
 
-    def _flush(self, end: dict[str, Any]) -> None:
+    def retell(self) -> None:
+        """After the end: the worker that has the app now may not be the one that was told."""
+        call, engine = self._call, self._engine
+        if call.member is None or call.member is self._told or call.state not in (SENT, STARTED):
+            return
+        assert self._end is not None
+        self._told = call.member
         for message, data, _ in self._events:
-            self._engine.send_event(self._call, message, data)
-        if self._asked:  # else its worker may still import it, and what is sent now is lost: see `wanted`
-            self.clear()
-        self._engine.send_event(self._call, end.copy(), None)
-        self.gone()
-
-    def gone(self) -> None:
-        """Let the app's `send()` raise, and its `receive()` wait no more."""
-        call = self._call
-        if call.state == STARTED and call.member is not None:
-            call.member.link.flow((f.GONE, call.id))
+            engine.send_event(call, message.copy(), data)
+        engine.send_event(call, self._end.copy(), None)
+        call.member.link.flow((f.GONE, call.id))  # from now on `send()` raises

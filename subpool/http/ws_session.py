@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from ..call import Call
+from ..call import SENT, STARTED, Call
 from ..channels import frames as f
 from ..channels.exchange import AppProtocolError
 from ..channels.frames import Frame
@@ -113,7 +113,7 @@ class Session(Call):
         for number, (kind, data, size) in enumerate(self._messages, 1):
             if kind is CLOSE:
                 self._carrier.write(self._messages.close(size, str(data)))
-                self._inbox.end(size, str(data))
+                self._tell(size, str(data))
                 self._over(True)
                 return
             if kind is FAILED:
@@ -183,7 +183,7 @@ class Session(Call):
         """The carrier is gone."""
         self.phase = OVER
         self._carrier.deadline = NEVER
-        self._inbox.end(ABNORMAL, "")
+        self._tell(ABNORMAL, "")
 
     # the worker, see `Call`
 
@@ -204,7 +204,7 @@ class Session(Call):
 
     def _on_message(self, kind: str, message: dict[str, Any], data: bytes | None) -> None:
         if self._inbox.ended:
-            self._inbox.gone()  # it did not listen yet when it was told
+            self._inbox.retell()
         elif self.phase is OPEN:
             if kind == "websocket.send":
                 self._send(message.get("text"), data)
@@ -224,7 +224,7 @@ class Session(Call):
                 self._acknowledge(ACK, len(data))
             else:
                 self._over(False)
-                self._inbox.end(ABNORMAL, "")
+                self._tell(ABNORMAL, "")
 
     def finish(self, frame: Frame) -> None:
         """The app has returned. A worker lets it do so only after it has closed, or knew that the client had gone."""
@@ -300,15 +300,24 @@ class Session(Call):
             self._refuse(500, "Internal Server Error")
         else:
             self._close(INTERNAL, "")
-            self._inbox.end(INTERNAL, "")
+            self._tell(INTERNAL, "")
 
     # the end
+
+    def _tell(self, code: int, reason: str) -> None:
+        """The app hears that this is over. Nobody waits for it any more, but it must end."""
+        if self._inbox.ended:
+            return
+        self._inbox.end(code, reason)
+        if self.state in (SENT, STARTED) and self._mount.timeout < NEVER:
+            self.timeout = self._mount.timeout
+            self._mount.engine.clock.begin(self)
 
     def _refuse(self, status: int, text: str, headers: Headers | None = None) -> None:
         """No WebSocket."""
         self._over(False)
         self._carrier.refuse(status, text, headers or [])
-        self._inbox.end(ABNORMAL, "")
+        self._tell(ABNORMAL, "")
 
     def _close(self, code: int, reason: str) -> None:
         """Say that we close, and wait for the client's answer."""
@@ -324,7 +333,7 @@ class Session(Call):
         """Nothing that the client sends is believed any more (RFC 6455, section 7.1.7)."""
         assert self._messages is not None
         self._carrier.write(self._messages.close(code, reason))
-        self._inbox.end(told, reason)
+        self._tell(told, reason)
         self._over(False)
 
     def _over(self, clean: bool) -> None:
@@ -343,7 +352,7 @@ class Session(Call):
             self._refuse(503, "the server ends", _RETRY)
         elif self.phase is OPEN:
             self._close(RESTART, "")
-            self._inbox.end(RESTART, "")
+            self._tell(RESTART, "")
 
     def expired(self) -> None:
         """The carrier's deadline has passed."""
