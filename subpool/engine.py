@@ -104,12 +104,12 @@ class Engine:
         self.assign()
         return call.state == c.DONE
 
-    def send_event(self, call: Call, message: dict[str, Any], body: Any) -> None:
-        """An event for the app's `receive()`, its body lent if it is large."""
+    def send_event(self, call: Call, message: dict[str, Any] | None, body: Any) -> None:
+        """An event for the app's `receive()`, its body lent if it is large. `message` None: see `frames.TAKEN`."""
         member = call.member
         if member is None or call.state in (c.DONE, c.GIVEN_UP):
             return
-        if body is None or len(body) < f.LOAN_SIZE or self.lent >= LOANS:
+        if body is None or len(body) < f.LOAN_SIZE or self.lent >= LOANS or type(body) is str:
             member.link.flow((f.EVENT, call.id, message, body))
         else:
             self.lent += 1

@@ -58,6 +58,7 @@ class Member:
         self.cause: str | None = None  # why it ended
         self.threads_left: list[str] = []
         self._asking_back = False
+        self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
         setup = engine.options.setup(engine.id, worker, kind, logging.getLogger().getEffectiveLevel())
         call = engine.loop.call_threadsafe
@@ -129,6 +130,10 @@ class Member:
                         self._on_frame(frame, lent)
         except LaneClosed:
             self.link.unlisten()
+        if self.speaking:
+            speaking, self.speaking = self.speaking, []
+            for call in speaking:
+                call.flush()
         self.stalled = self._asking_back  # no new work before what it had is back: see `_behind`
         self.engine.assign()
         return spoke
@@ -222,6 +227,10 @@ class Member:
                 call.message(frame[2], data)
             elif isinstance(data, memoryview):
                 self.give_back(data)
+        elif op == f.TAKEN:
+            call = self.calls.get(frame[1])
+            if call is not None and call.state != c.GIVEN_UP:
+                call.taken(frame[2])
         elif op == f.END:
             call = self._take(frame[1])
             if call is not None:

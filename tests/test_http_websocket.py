@@ -745,13 +745,13 @@ async def test_a_client_that_waits_for_the_app_is_not_silent(isolation: str, fif
     async with serving(isolation, websocket_idle_timeout=0.1) as server:
         async with Raw(server) as raw:
             await raw.open(f"/count?gate={gate}")
-            raw.send(frame(BINARY, b"\0" * 70_000) + frame(TEXT, b"end"))
+            raw.send(frame(BINARY, b"\0" * 70_000) + frame(BINARY, b"\1" * 70_000) + frame(TEXT, b"end"))
             for _ in range(3):
                 assert await raw.frame() == (PING, b"")
             gate.release()
             while (found := await raw.frame()) == (PING, b""):
                 raw.send(frame(PONG))
-            assert found == (TEXT, b"[70000, true]")
+            assert found == (TEXT, b"[140000, true]")
 
 
 async def test_a_client_that_does_not_read(isolation: str, fifo: Any) -> None:
@@ -875,10 +875,10 @@ def test_under_uvloop(isolation: str, fifo: Any) -> None:
                 assert (await raw.closed())[0] == 1002
             async with Raw(server) as raw:
                 await raw.open(f"/count?gate={gate}")
-                raw.send(frame(BINARY, b"\0" * 60_000) * 3 + frame(TEXT, b"end"))
+                raw.send(frame(BINARY, b"\0" * 60_000) * 5 + frame(TEXT, b"end"))
                 await eventually(lambda: server.front.connections and not only_connection(server)._reading)
                 gate.release()
-                assert await raw.frame() == (TEXT, b"[180000, false]")
+                assert await raw.frame() == (TEXT, b"[300000, false]")
             async with Raw(server) as raw:
                 await raw.open(f"/flood?report={report}")
                 raw.writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -208,6 +208,7 @@ class Worker:
         self.link = self
         self.events: list[Any] = []
         self.flows: list[Any] = []
+        self.speaking: list[Any] = []
         self.recalled: list[Any] = []
         self.clock = SimpleNamespace(begin=lambda call: None)
         self.returned = 0
@@ -224,7 +225,7 @@ class Worker:
         call.state, call.member = STARTED, self
 
     def send_event(self, call: Any, message: Any, data: Any) -> None:
-        self.events.append((message["type"].removeprefix("websocket."), message.get("text", data)))
+        self.events.append(("receive" if message is None else message["type"].removeprefix("websocket."), data))
 
     def recall(self, call: Any) -> bool:
         from subpool.call import DONE, PENDING
@@ -268,8 +269,15 @@ class Stage:
         self.session.begin()
 
     def send(self, kind: str, data: Any = None, **fields: Any) -> None:
-        """The app sends."""
-        self.session.message({"type": f"websocket.{kind}", **fields}, data)
+        """The app sends, nothing else with it."""
+        self.session.message(None if kind == "send" else {"type": f"websocket.{kind}", **fields}, data)
+        self.spoken()
+
+    def spoken(self) -> None:
+        """All that came together was passed on."""
+        speaking, self.worker.speaking = self.worker.speaking, []
+        for call in speaking:
+            call.flush()
 
     def turns(self) -> int:
         """Let the loop turn until nothing is left to do; how often that was."""
@@ -282,8 +290,6 @@ class Stage:
         return count
 
     def accept(self) -> None:
-        self.session.wanted()
-        assert self.worker.taken() == [("connect", None)]
         self.send("accept", subprotocol=None, headers=[])
         assert self.carrier.taken() == [("accept", [])]
 
@@ -315,9 +321,9 @@ def test_an_app_that_may_have_begun_is_told() -> None:
     stage.worker.started(stage.session)
     stage.session.state = SENT
     stage.session.left()
-    told = [("connect", None), ("disconnect", None)]
+    told = [("disconnect", None)]
     assert (stage.worker.taken(), stage.worker.flows, stage.worker.recalled) == (told, [(GONE, 7)], [])
-    stage.session.wanted()
+    stage.session.taken(0)
     assert stage.worker.taken() == []
     stage.session.member = other = Worker()  # type: ignore[assignment]
     other.events = stage.worker.events
@@ -345,11 +351,11 @@ def test_the_app_hears_what_was_sent_when_there_is_room() -> None:
     stage.accept()
     stage.send("send", b"x" * 60_000)
     assert stage.worker.flows == []  # not for every small message
-    stage.send("send", text="\u2603" * 10_000)
+    stage.send("send", "\u2603" * 10_000)
     assert stage.worker.flows == [(ACK, 7, 70_000)]
     stage.session.full()
     stage.send("send", b"x" * 100_000)
-    stage.send("send", text="abc")
+    stage.send("send", "abc")
     assert len(stage.worker.flows) == 1
     stage.session.room()
     assert stage.worker.flows[1:] == [(ACK, 7, 100_003)]
@@ -360,7 +366,6 @@ def test_a_flood_of_frames_is_looked_at_a_part_at_a_time(flood: bytes) -> None:
     stage = Stage()
     stage.accept()
     stage.session.receive(frame(TEXT, b"a", fin=False) + flood * 600 + frame(CONTINUATION, b"b"))
-    stage.session.wanted()
     assert stage.worker.taken() == []
     assert stage.turns() == 2
     assert stage.carrier.log.count(("write", bytes([0x80 | PONG, 0]))) == (600 if flood == frame(PING) else 0)
@@ -398,13 +403,13 @@ def test_a_slow_client_has_time_as_long_as_it_reads() -> None:
 def test_a_client_that_is_held_back_is_pinged_but_not_given_up() -> None:
     stage = Stage(websocket_idle_timeout=10.0)
     stage.accept()
-    stage.session.receive(frame(BINARY, b"x" * 70_000) + frame(PONG))
+    stage.session.receive(frame(BINARY, b"x" * 70_000) * 2 + frame(PONG))
     assert stage.carrier.taken() == [("read_on", False)]
     for now in (111.0, 122.0, 133.0):
         stage.front.now = now
         stage.session.expired()
         assert stage.carrier.taken() == [("write", bytes([0x80 | PING, 0]))]
-    stage.session.wanted()
+    stage.session.taken(1)
     assert stage.turns() == 1
     assert stage.carrier.taken() == [("read_on", True)]
     assert stage.carrier.deadline == 143.0
@@ -428,7 +433,83 @@ def test_what_waits_is_dropped_when_the_app_closes() -> None:
         ("read_on", False), ("write", bytes([0x80 | CLOSE, 2]) + b"\x0f\xa1"), ("write", b""), ("read_on", True),
         ("close", True),
     ]  # fmt: skip
-    assert stage.worker.taken() == [("disconnect", None)]
+    assert stage.worker.taken() == [("receive", b"x" * 70_000), ("disconnect", None)]
+
+
+def test_messages_go_ahead_of_the_app_as_far_as_it_keeps_up() -> None:
+    from subpool.http.ws_mailbox import AHEAD, HELD
+
+    stage = Stage()
+    stage.accept()
+    size = AHEAD // 4 - 64
+    stage.session.receive(frame(BINARY, b"x" * size) * 5)
+    assert len(stage.worker.taken()) == 4
+    stage.session.receive(frame(TEXT, b"small"))
+    assert stage.worker.taken() == []  # in order, though there would be room for it
+    stage.session.taken(1)
+    assert stage.worker.taken() == [("receive", b"x" * size)]
+    stage.session.taken(2)
+    assert stage.worker.taken() == [("receive", "small")]
+    assert stage.carrier.taken() == []
+    stage.session.receive(frame(BINARY, b"x" * HELD) * 2)
+    assert (len(stage.worker.taken()), stage.carrier.taken()) == (1, [("read_on", False)])
+    stage.session.taken(4)
+    stage.turns()
+    assert (len(stage.worker.taken()), stage.carrier.taken()) == (1, [("read_on", True)])
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(
+    st.tuples(st.sampled_from(["a", "\u00e9", "\u2603", "\U0001f600", b"x"]), st.integers(0, 40_000)),
+    st.tuples(st.sampled_from(["", "\U0001f600", b""]), st.integers(1, 2)),
+), max_size=60))  # fmt: skip
+def test_the_host_never_waits_for_a_word_that_the_worker_does_not_owe(pieces: list[Any]) -> None:
+    """A mailbox and a port, whatever is sent: all of it is received, and little of it was ahead at any time."""
+    from subpool.channels.frames import TAKEN
+    from subpool.http.ws_mailbox import AHEAD, Mailbox
+    from subpool.worker.streams import Inbox
+    from subpool.worker.websocket import WebSocketPort
+
+    inbox, posted = Inbox(), []
+    engine: Any = SimpleNamespace(send_event=lambda call, message, data: inbox.put(data))
+    mailbox = Mailbox(engine, None)  # type: ignore[arg-type]
+    worker: Any = SimpleNamespace(calls=SimpleNamespace(inbox=lambda call: inbox), post=posted.append)
+    port = WebSocketPort(worker, 7, AHEAD)
+    sent = [content * times for content, times in pieces]
+    largest = 0
+    for content in sent:
+        size = len(content.encode() if isinstance(content, str) else content)
+        largest = max(largest, size)
+        mailbox.put(content, size)
+    received: list[Any] = []
+    while inbox.events:
+        assert mailbox._ahead < AHEAD + largest + 64
+        with pytest.raises(StopIteration) as stop:
+            port.receive().send(None)
+        received.append(stop.value.value.get("text", stop.value.value.get("bytes")))
+        if posted:
+            ((op, call, count),) = posted
+            posted.clear()
+            assert (op, call) == (TAKEN, 7)
+            mailbox.taken(count)
+    assert received == sent
+
+
+def test_what_a_worker_says_at_once_is_written_at_once() -> None:
+    stage = Stage()
+    stage.accept()
+    for data in ("one", b"two"):
+        stage.session.message(None, data)
+    assert stage.carrier.taken() == []
+    stage.spoken()
+    assert stage.carrier.taken() == [("write", b"\x81\x03one\x82\x03two")]
+    stage.session.message(None, "three")
+    stage.session.receive(frame(PING))
+    stage.session.message(None, "four")
+    stage.session.message({"type": "websocket.close", "code": 1000, "reason": ""}, None)
+    stage.spoken()
+    data = b"".join(data for _, data in stage.carrier.taken())
+    assert [payload for _, payload in unframed(data)] == [b"three", b"", b"four", b"\x03\xe8"]
 
 
 def test_compression_is_agreed_on_when_it_is_wanted() -> None:

@@ -21,6 +21,7 @@ from .http import HTTPCalls
 from .importer import load_object
 from .interrupt import Interrupted, resume
 from .streams import ASGIPort, Inbox
+from .websocket import WebSocketPort
 from .wsgi import WSGICalls
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Calls:
         inbox = None
         if op in (f.CALL_HTTP, f.CALL_EXCHANGE, f.CALL_WEBSOCKET):
             inbox = self.inbox(call)  # its client may leave before the app is there
+        if op == f.CALL_WEBSOCKET and body is not None and inbox is not None:
+            inbox.put({"type": "websocket.connect"})
         try:
             app = await self._worker.apps.start(name)
             if inbox is not None and inbox.gone:
@@ -118,7 +121,7 @@ class Calls:
             if op == f.CALL_WEBSOCKET and app.interface == "wsgi":
                 raise WebSocketUnsupported(f"{app.name!r} is a WSGI app: it has no WebSockets")
             if op in (f.CALL_EXCHANGE, f.CALL_WEBSOCKET):
-                await self._exchange(call, app, head)
+                await self._exchange(call, app, head, body)
                 return
             if op == f.CALL_HTTP:
                 if app.interface == "asgi":
@@ -198,10 +201,11 @@ class Calls:
             while not inbox.events:
                 inbox.waiter = self._worker.loop.create_future()
                 await inbox.waiter
-        return inbox.events.popleft()
+        event: dict[str, Any] = inbox.events.popleft()
+        return event
 
-    async def _exchange(self, call: int, app: App, head: Any) -> None:
-        """A whole ASGI exchange, both ways a stream. A WSGI app is served through the same port."""
+    async def _exchange(self, call: int, app: App, head: Any, ahead: int | None) -> None:
+        """A whole ASGI exchange, both ways a stream. `ahead`: see `WebSocketPort`."""
         worker = self._worker
         inbox = self.inbox(call)
         scope = app.scopes.build(head)
@@ -209,7 +213,11 @@ class Calls:
             if app.interface == "wsgi":
                 await self.wsgi.exchange(call, app, scope)
             else:
-                port = ASGIPort(worker, call, scope)
+                port: ASGIPort | WebSocketPort
+                if scope["type"] == "http":
+                    port = ASGIPort(worker, call, scope["method"])
+                else:
+                    port = WebSocketPort(worker, call, ahead)
                 coro: Any = app.app(scope, port.receive, port.send)
                 try:
                     yielded = coro.send(None)
@@ -265,10 +273,13 @@ class Calls:
     def forget(self, call: int) -> None:
         self._inboxes.pop(call, None)
 
-    def event(self, call: int, message: dict[str, Any], data: Any) -> None:
+    def event(self, call: int, message: dict[str, Any] | None, data: Any) -> None:
         """An event for the call's `receive()`."""
         inbox = self._inboxes.get(call)
         if inbox is not None:
+            if message is None:
+                inbox.put(data)
+                return
             if data is not None:
                 message["body" if message["type"] == "http.request" else "bytes"] = data
             inbox.put(message)
