@@ -486,13 +486,14 @@ async def test_what_came_before_the_end_is_received_first(server: Any, fifo: Any
         await started.wait()
         if accept:
             assert (await raw.head())[0] == 101
-            raw.send(frame(TEXT, b"1") + frame(BINARY, b"x" * 20_000) + frame(CLOSE, b"\x0f\xa1"))
+            raw.send(frame(TEXT, b"1") + frame(BINARY, b"x" * 60_000) * 3 + frame(CLOSE, b"\x0f\xa1"))
             assert await raw.closed() == (4001, b"")
     await eventually(lambda: not server.front.connections)
     gate.release()
     came = json.loads(await report.wait())
     if accept:
-        assert came == [["websocket.receive", 1], ["websocket.receive", 20_000], ["websocket.disconnect", 4001]]
+        large = [["websocket.receive", 60_000]] * 3
+        assert came == [["websocket.receive", 1], *large, ["websocket.disconnect", 4001]]
     else:
         assert came == [["websocket.connect", None], ["websocket.disconnect", 1006]]
     await quiet(server)

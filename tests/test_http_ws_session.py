@@ -568,6 +568,31 @@ def test_what_goes_wrong_in_one_session_stays_there(caplog: pytest.LogCaptureFix
     stage.send("accept")  # without its fields: never from a worker
     assert stage.carrier.taken() == [("abort",)]
     assert "could not be served" in caplog.text
+    stage = Stage()
+    stage.accept()
+    stage.carrier.write = None
+    stage.send("send", "x")
+    assert stage.carrier.taken() == [("abort",)]
+
+
+def test_all_that_came_is_counted_when_the_client_has_gone() -> None:
+    stage = Stage()
+    stage.accept()
+    stage.session.receive(frame(BINARY, b"x" * 60_000) * 3 + frame(CLOSE))
+    kinds = ["receive", "receive", "receive", "disconnect"]
+    assert [kind for kind, _ in stage.worker.taken()] == kinds
+    for _ in range(3):
+        stage.session.taken(1)
+
+
+def test_a_carrier_that_is_gone_is_not_touched() -> None:
+    stage = Stage()
+    stage.accept()
+    stage.session.receive(frame(PING) * 600)
+    stage.carrier.taken()
+    stage.session.left()
+    stage.turns()
+    assert stage.carrier.taken() == []
 
 
 @pytest.mark.parametrize(("ends", "code"), [(False, 1011), (True, 1012)])

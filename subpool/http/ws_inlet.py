@@ -60,11 +60,12 @@ class Inlet:
             messages.feed(early)
             self._take()
 
-    def end(self) -> None:
-        """Nothing more is taken in: what still comes is read and dropped."""
+    def end(self, lost: bool = False) -> None:
+        """Nothing more is taken in: what still comes is read and dropped. `lost`: the carrier is gone."""
         self._over = True
         self._early = b""
-        self.hold(False)
+        if not lost:
+            self.hold(False)
 
     def _take(self) -> None:
         """Take in what came, as far as the app keeps up, and not for too long at once."""

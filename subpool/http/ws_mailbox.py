@@ -96,8 +96,8 @@ class Mailbox:
             return
         assert self._end is not None
         self._told = call.member
-        for data, _ in self._events:
-            engine.send_event(call, None, data)
+        for data, size in self._events:
+            self._send(data, size)
         self.close()
         engine.send_event(call, self._end.copy(), None)
         call.member.link.flow((f.GONE, call.id))  # from now on `send()` raises

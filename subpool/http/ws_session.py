@@ -139,6 +139,7 @@ class Session(Call):
     def left(self) -> None:
         """The carrier is gone."""
         self.phase = OVER
+        self._inlet.end(lost=True)
         self._carrier.deadline = NEVER
         self._tell(ABNORMAL, "")
 
@@ -160,12 +161,19 @@ class Session(Call):
                 self._on_message(message["type"], message, data)
             elif self.phase is OPEN:
                 self._send(data)
-        except Exception:  # what is wrong with one session must not reach the others of its worker
-            log.exception("a WebSocket could not be served: %r", self)
-            self._carrier.abort()
+        except Exception as error:
+            self._abort(error)
 
     def flush(self) -> None:
-        self._outlet.flush()
+        try:
+            self._outlet.flush()
+        except Exception as error:
+            self._abort(error)
+
+    def _abort(self, error: Exception) -> None:
+        """What is wrong with one session must not reach the others of its worker."""
+        log.error("a WebSocket could not be served: %r", self, exc_info=error)
+        self._carrier.abort()
 
     def _on_message(self, kind: str, message: dict[str, Any], data: bytes | None) -> None:
         if self.phase is OPEN:
