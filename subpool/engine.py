@@ -140,9 +140,11 @@ class Engine:
 
     def flush(self) -> None:
         dirty, self._dirty = self._dirty, []
+        work = False
         for link in dirty:
+            work = work or bool(link.work)
             link.flush()
-        if len(self.router.places) > 1:
+        if work and len(self.router.places) > 1:
             self.clock.watch_stalls()
 
     # what is late
