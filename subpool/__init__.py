@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SubpoolError,
         WebSocketClosed,
         WebSocketDenied,
+        WebSocketUnsupported,
         WorkerLost,
     )
     from .http.config import MountConfig, ServerConfig
@@ -80,6 +81,7 @@ __all__ = [
     "WSGIResponse",
     "WebSocketClosed",
     "WebSocketDenied",
+    "WebSocketUnsupported",
     "WorkerLost",
     "WorkerStats",
     "build_scope",

@@ -35,6 +35,7 @@ class Call:
     body: Any = None  # what the worker asks for with WANT: bytes, or None
     timeout: float | None = None
     affinity: Any = None
+    websocket = False  # lasts as long as its client likes: counted apart
     state = PENDING
     member: Member | None = None
     accepted = 0.0
@@ -69,8 +70,14 @@ class Call:
         body, self.body = self.body, None
         return body
 
-    def message(self, message: dict[str, Any], data: Any) -> None:
+    def message(self, message: Any, data: Any) -> None:
         """A MESSAGE frame: only streams have them."""
+
+    def taken(self, count: int) -> None:
+        """A TAKEN frame: only the server's WebSockets have them."""
+
+    def flush(self) -> None:
+        """All that its worker has said for now was passed on. For calls that put themselves into its `speaking`."""
 
     def whole(self, member: Member, frame: Frame, body: Any) -> None:
         """A WIRE frame that is a whole response (`wire.WHOLE`)."""

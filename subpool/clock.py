@@ -1,8 +1,8 @@
 """The time of a pool: limits of calls, and the two coarse ticks by which everything that is late is found.
 
 Each tick runs only while it is needed: every millisecond while a worker holds work that it has not begun, every 20 ms
-while any call is under way. There is no timer object for a call: calls of one limit end in the order in which they
-began, so a dictionary for each limit is enough.
+while any call but a WebSocket is under way. There is no timer object for a call: calls of one limit end in the order in
+which they began, so a dictionary for each limit is enough.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class Clock:
             if calls is None:
                 calls = self._limits[timeout] = {}
             calls[call.id] = call
+        if not self._ticking:
+            self.watch()
+
+    def watch(self) -> None:
+        """Look every 20 ms for what is late, as long as `on_clock` says."""
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(CLOCK_TICK, self._tick)

@@ -28,6 +28,7 @@ class PoolOptions:
     - `lifespan`: of ASGI apps; `threads`: for WSGI apps, in each worker
     - `timeout`: for a call, None for no limit; `max_pending`: calls that wait on the host
     - `window`: calls that a worker holds un-started; `max_concurrency`: calls that run in a worker at once
+    - `max_websockets`: WebSockets of all workers together; they take no places of calls
     - `start_timeout`: until a worker must be ready; `close_timeout`: until the pool is closed, come what may
     - `grace`: between the steps of ending a call that does not end: cancel, interrupt, abandon
     - `max_restarts` in `restart_window`: so often workers that end by themselves are started again; then it is broken
@@ -51,6 +52,7 @@ class PoolOptions:
     max_pending: int = 1024
     window: int = 16
     max_concurrency: int = 1000
+    max_websockets: int = 10_000
     start_timeout: float = 60.0
     close_timeout: float = 10.0
     grace: float = 0.5
@@ -84,7 +86,7 @@ class PoolOptions:
                 raise ValueError(
                     f"{name} is {value!r}; it must be one of {', '.join(choices)}{_nearest(value, choices)}"
                 )
-        counts = ["threads", "max_pending", "window", "max_concurrency", "max_restarts", "max_abandoned"]
+        counts = ["threads", "max_pending", "window", "max_concurrency", "max_websockets", "max_restarts", "max_abandoned"]
         if isinstance(self.workers, Mapping):
             check_range(self.workers)
             object.__setattr__(self, "workers", dict(self.workers))

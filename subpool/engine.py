@@ -15,7 +15,7 @@ from .channels import frames as f
 from .clock import Clock
 from .config import PoolOptions
 from .crew import Crew
-from .errors import PoolBroken, PoolClosed, PoolTimeout, SubpoolError
+from .errors import PoolBroken, PoolClosed, PoolOverloaded, PoolTimeout, SubpoolError
 from .hostloop import HostLoop
 from .link import Link
 from .member import Member
@@ -60,12 +60,21 @@ class Engine:
         if self.crew.broken is not None:
             raise PoolBroken(str(self.crew.broken)) from self.crew.broken
         router = self.router
+        if call.websocket:
+            self._limit_websockets()
         place = None if router.pending else router.choose(call)
         if place is None:
             router.wait(call)
         self.clock.begin(call)
         if place is not None:
             place.assign(call)
+
+    def _limit_websockets(self) -> None:
+        """`PoolOverloaded` if there are as many as there may be: another could wait for ever."""
+        most = self.options.max_websockets
+        if self.router.websockets() + sum(member.websockets for member in self.crew.members) >= most:
+            self.router.refused += 1
+            raise PoolOverloaded(f"there are {most} WebSockets already (max_websockets); try again later")
 
     def assign(self) -> None:
         """Send out what waits, as far as there is room."""
@@ -87,21 +96,25 @@ class Engine:
 
     def leave(self, call: Call) -> None:
         """The client has gone: the app hears of it, and may end as it likes. It is not run if it has not begun."""
+        if not self.recall(call) and call.member is not None:
+            call.member.link.flow((f.GONE, call.id))
+
+    def recall(self, call: Call) -> bool:
+        """Have the call back for good, if it has not begun. False if it has, or may have."""
         member = call.member
         if call.state == c.SENT and member is not None and member.kind != "process":
             member.take_back()
         if call.state == c.PENDING:
             self.give_up(call)
-        elif member is not None:
-            member.link.flow((f.GONE, call.id))
         self.assign()
+        return call.state == c.DONE
 
-    def send_event(self, call: Call, message: dict[str, Any], body: Any) -> None:
-        """An event for the app's `receive()`, its body lent if it is large."""
+    def send_event(self, call: Call, message: dict[str, Any] | None, body: Any) -> None:
+        """An event for the app's `receive()`, its body lent if it is large. `message` None: see `frames.TAKEN`."""
         member = call.member
         if member is None or call.state in (c.DONE, c.GIVEN_UP):
             return
-        if body is None or len(body) < f.LOAN_SIZE or self.lent >= LOANS:
+        if body is None or len(body) < f.LOAN_SIZE or self.lent >= LOANS or type(body) is str:
             member.link.flow((f.EVENT, call.id, message, body))
         else:
             self.lent += 1
@@ -132,9 +145,11 @@ class Engine:
 
     def flush(self) -> None:
         dirty, self._dirty = self._dirty, []
+        work = False
         for link in dirty:
+            work = work or bool(link.work)
             link.flush()
-        if len(self.router.places) > 1:
+        if work and len(self.router.places) > 1:
             self.clock.watch_stalls()
 
     # what is late
@@ -164,7 +179,7 @@ class Engine:
         for member in list(self.crew.members):
             if member.overdue and member.escalate(now):
                 self.crew.replace_stuck(member)
-            busy = busy or bool(member.in_flight)
+            busy = busy or bool(member.in_flight or member.overdue)
         return busy
 
     def _may_have_begun(self, call: Call) -> bool:

@@ -108,7 +108,7 @@ class PoolTimeout(SubpoolError, TimeoutError):
 
 
 class PoolOverloaded(SubpoolError):
-    """`max_pending` requests wait already; nothing was accepted. Try again later."""
+    """`max_pending` requests wait, or there are `max_websockets`; nothing was accepted. Try again later."""
 
 
 class PoolClosed(SubpoolError):
@@ -144,12 +144,21 @@ class WebSocketClosed(SubpoolError):
         return f"WebSocket closed with code {self.code}" + (f": {self.reason}" if self.reason else "")
 
 
+class WebSocketUnsupported(SubpoolError):
+    """The app is one that has no WebSockets: a WSGI app."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 class ClientGone(SubpoolError, OSError):
     """Raised by `send()` in the app after the client has left (ASGI HTTP spec 2.4, "Disconnected client")."""
 
 
 _ON_THE_WIRE = {
-    cls.__name__: cls for cls in (AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout)
+    cls.__name__: cls
+    for cls in (AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout, WebSocketUnsupported)
 }
 
 

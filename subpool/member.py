@@ -46,7 +46,7 @@ class Member:
         self.stalled = False
         self.pinged = False  # asked whether it is still there
         self.waiting = 0
-        self.in_flight = 0
+        self.in_flight = self.websockets = 0
         self.heard = 0.0
         self.served = self.failed = 0
         self.single = engine.options.max_requests == 1
@@ -66,6 +66,7 @@ class Member:
         self.cause: str | None = None  # why it ended
         self.threads_left: list[str] = []
         self._asking_back = False
+        self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
         setup = engine.options.setup(engine.id, worker, kind, logging.getLogger().getEffectiveLevel())
         call = engine.loop.call_threadsafe
@@ -79,7 +80,8 @@ class Member:
         self.link.listen(self.on_out)
 
     def __repr__(self) -> str:
-        return f"<{self.kind} worker {self.id}.{self.generation} {self.state}, {self.in_flight} in flight>"
+        has = f"{self.in_flight} in flight, {self.websockets} WebSockets"
+        return f"<{self.kind} worker {self.id}.{self.generation} {self.state}, {has}>"
 
     def _blocked(self, lane: SocketLane) -> None:
         self.link.blocked(lane)
@@ -90,7 +92,7 @@ class Member:
         """Give the worker a call, with the next flush."""
         call.state, call.member = c.SENT, self
         self.calls[call.id] = call
-        self.in_flight += 1
+        self._count(call, 1)
         if not self.waiting:
             self.heard = self.engine.loop.time()
         self.waiting += 1
@@ -101,6 +103,13 @@ class Member:
         if self.single:
             self.used = True
             self.engine.crew.succession.used(self)
+
+    def _count(self, call: Call, one: int) -> None:
+        """It has the call, or no longer."""
+        if call.websocket:
+            self.websockets += one
+        else:
+            self.in_flight += one
 
     # receiving
 
@@ -132,8 +141,12 @@ class Member:
                         self._on_frame(frame, lent)
         except LaneClosed:
             self.link.unlisten()
+        if self.speaking:
+            speaking, self.speaking = self.speaking, []
+            for call in speaking:
+                call.flush()
         self.stalled = self._asking_back  # no new work before what it had is back: see `_behind`
-        if self.used and not self.in_flight:
+        if self.used and not self.calls:
             self._over()
         self.engine.assign()
         return spoke
@@ -147,7 +160,10 @@ class Member:
         call = self.calls.pop(call_id, None)
         if call is None:
             return None
-        self.in_flight -= 1
+        if call.websocket:
+            self.websockets -= 1
+        else:
+            self.in_flight -= 1
         if call.state == c.SENT:
             self.waiting -= 1
         elif call.state == c.GIVEN_UP:
@@ -156,7 +172,8 @@ class Member:
         call.state = c.DONE
         if call.timeout is not None:
             self.engine.clock.end(call)
-        self.latencies.add(self.heard - call.accepted)
+        if not call.websocket:
+            self.latencies.add(self.heard - call.accepted)
         return call
 
     def _forget(self, call: Call) -> None:
@@ -227,6 +244,10 @@ class Member:
                 call.message(frame[2], data)
             elif isinstance(data, memoryview):
                 self.give_back(data)
+        elif op == f.TAKEN:
+            call = self.calls.get(frame[1])
+            if call is not None and call.state != c.GIVEN_UP:
+                call.taken(frame[2])
         elif op == f.END:
             call = self._take(frame[1])
             if call is not None:
@@ -354,7 +375,7 @@ class Member:
             call = self.calls.pop(call_id, None)
             if call is None:
                 continue
-            self.in_flight -= 1
+            self._count(call, -1)
             if call.state == c.SENT:
                 self.waiting -= 1
                 call.state, call.member = c.PENDING, None
@@ -362,7 +383,7 @@ class Member:
             else:
                 self._forget(call)
         self.engine.router.put_back(back)
-        if self.used and not self.in_flight:
+        if self.used and not self.calls:
             self._over()
 
     def give_up(self, call: Call) -> None:
@@ -371,6 +392,7 @@ class Member:
             call.member = None  # marks it as not begun, see `_forget`
         call.state = c.GIVEN_UP
         self.overdue.add(call.id, self.engine.loop.time())
+        self.engine.clock.watch()
         self.link.flow((f.CANCEL, call.id))
 
     def escalate(self, now: float) -> bool:
@@ -423,7 +445,7 @@ class Member:
     def lose(self, cause: str | None) -> None:
         """Every call that the worker still has is lost; its loans are given back."""
         calls, self.calls = self.calls, {}
-        self.in_flight = self.waiting = 0
+        self.in_flight = self.websockets = self.waiting = 0
         self.overdue.clear()
         for call in calls.values():
             if call.state == c.GIVEN_UP:
@@ -484,5 +506,5 @@ class Member:
         state = "stalled" if self.stalled and self.state == "ready" else self.state
         return WorkerStats(
             self.id, self.kind, self.generation, state, self.in_flight, self.served, self.failed, self.restarts,
-            p50, p90, p99, self.handle.memory(), None if self.kind == "thread" else self.blocks,
+            p50, p90, p99, self.handle.memory(), self.websockets, None if self.kind == "thread" else self.blocks,
         )  # fmt: skip

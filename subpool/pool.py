@@ -211,16 +211,19 @@ class Pool:
     # streams
 
     def _exchange(
-        self, scope: Mapping[str, Any] | ScopeTemplate, app: str | None, timeout: float | None, affinity: Any
-    ) -> Exchange:
+        self, scope: Mapping[str, Any] | ScopeTemplate, app: str | None, timeout: float | None, affinity: Any,
+        websocket: bool = False,
+    ) -> Exchange:  # fmt: skip
         head = scope.head if isinstance(scope, ScopeTemplate) else pack(scope)
         config.check_timeout(timeout)
         if app is not None:
             config.check_name("app", app)
         engine = self._open()
         call_id = next(engine.ids)
-        frame = (f.CALL_EXCHANGE, call_id, app, None, head, None)
+        frame = (f.CALL_WEBSOCKET if websocket else f.CALL_EXCHANGE, call_id, app, None, head, None)
         call = StreamCall(call_id, frame, timeout, affinity, engine.loop)
+        if websocket:
+            call.websocket = True
         engine.submit(call)
         return Exchange(engine, call)
 
@@ -258,7 +261,7 @@ class Pool:
             scope = {**scope, "type": scope.get("type", "websocket"), "extensions": extensions}
             if scope["type"] != "websocket":
                 raise ValueError(f"scope['type'] is {scope['type']!r}; it must be 'websocket'")
-        async with WebSocketSession(self._exchange(scope, app, timeout, affinity)) as session:
+        async with WebSocketSession(self._exchange(scope, app, timeout, affinity, True)) as session:
             yield session
 
     async def handle_asgi(
@@ -274,7 +277,8 @@ class Pool:
 
         Raises what `run_asgi` raises; what `send` raises ends the exchange, and the app is cancelled.
         """
-        await self._exchange(scope, app, timeout, None).drive(receive, send)
+        websocket = scope["type"] == "websocket"
+        await self._exchange(scope, app, timeout, None, websocket).drive(receive, send)
 
     def asgi(self) -> PoolApp:
         """The pool as an ASGI 3 app whose lifespan opens and closes it, for any ASGI server."""

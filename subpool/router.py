@@ -23,7 +23,8 @@ class Place(Protocol):
 
     id: int
     waiting: int  # calls sent to it that it has not begun
-    in_flight: int  # all calls that it has
+    in_flight: int  # all calls that it has, without
+    websockets: int  # those that last as long as their clients like
     stalled: bool
     heard: float  # when it last said something, or was given work while it had none
 
@@ -58,6 +59,11 @@ class Router[P: Place]:
             if not preferred.stalled and preferred.waiting < window:
                 return preferred
         best: P | None = None
+        if call.websocket:
+            for place in places:
+                if place.waiting < window and not place.stalled and (best is None or _held(place) < _held(best)):
+                    best = place
+            return best
         for place in places:
             if place.waiting < window and not place.stalled and (best is None or place.in_flight < best.in_flight):
                 best = place
@@ -87,6 +93,10 @@ class Router[P: Place]:
         self.taken_back += len(back)
         self.pending.extendleft(reversed(back))
 
+    def websockets(self) -> int:
+        """How many of the waiting calls are WebSockets."""
+        return sum(call.websocket for call in self.pending)
+
     def withdraw(self, call: Call) -> bool:
         """The caller gave up. False if the call was not waiting here."""
         try:
@@ -94,3 +104,8 @@ class Router[P: Place]:
         except ValueError:
             return False
         return True
+
+
+def _held(place: Place) -> tuple[int, int]:
+    """What a place has, to one who brings a WebSocket: those there stay, requests go soon."""
+    return place.websockets, place.in_flight

@@ -14,7 +14,8 @@ class WorkerStats:
 
     `state`: starting, ready, stalled, resetting, stopping. `restarts`: how often this place was filled again. `rss`:
     resident bytes of a worker that is a process, else None; `blocks`: memory blocks that an interpreter of its own has
-    allocated, as its last heartbeat said, else None.
+    allocated, as its last heartbeat said, else None. `websockets` are those that it has: they
+    are not in `in_flight`, their lifetimes not among the latencies.
     """
 
     id: int
@@ -29,6 +30,7 @@ class WorkerStats:
     p90: float
     p99: float
     rss: int | None
+    websockets: int
     blocks: int | None = None
 
 
@@ -55,6 +57,11 @@ class PoolStats:
     def in_flight(self) -> int:
         """Calls that are with workers."""
         return sum(worker.in_flight for worker in self.workers)
+
+    @property
+    def websockets(self) -> int:
+        """WebSockets that are with workers."""
+        return sum(worker.websockets for worker in self.workers)
 
     @property
     def served(self) -> int:

@@ -199,8 +199,8 @@ async def eventually(holds: Callable[[], object], seconds: float = DEADLINE) -> 
 
 
 def in_flight(pool: Any) -> int:
-    """How many requests the pool's workers hold."""
-    return sum(worker.in_flight for worker in pool.stats().workers)
+    """How many requests and WebSockets the pool's workers hold."""
+    return sum(worker.in_flight + worker.websockets for worker in pool.stats().workers)
 
 
 def whole(pool: Any, workers: int = 2) -> bool:

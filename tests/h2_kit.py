@@ -284,8 +284,8 @@ def script(*steps: Sequence[Any], report: object = "") -> str:
 
 
 def calls(server: Any) -> int:
-    """Requests that the workers hold."""
-    return sum(worker.in_flight for pool in server.pools for worker in pool.stats().workers)
+    """Requests and WebSockets that the workers hold."""
+    return sum(worker.in_flight + worker.websockets for pool in server.pools for worker in pool.stats().workers)
 
 
 def connection(server: Any) -> Any:

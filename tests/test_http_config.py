@@ -41,7 +41,7 @@ def wrong(**values: Any) -> dict[str, str]:
 def test_defaults_are_those_of_a_pool() -> None:
     made, pool = ServerConfig(app="myapp:app"), config.make("myapp:app", {})
     for name in ("isolation", "interface", "preload_app", "lifespan", "threads", "timeout", "max_pending", "window",
-                 "max_concurrency", "start_timeout", "close_timeout", "grace"):  # fmt: skip
+                 "max_concurrency", "max_websockets", "start_timeout", "close_timeout", "grace"):  # fmt: skip
         assert getattr(made, name) == getattr(pool, name), name
     for alias, choices in (
         (http_config.Isolation, config.ISOLATION),

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import struct
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import APPS, DEADLINE, eventually
+from conftest import APPS, DEADLINE, eventually, in_flight
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ws_client import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, Raw, deflated, frame, port, upgrade
@@ -68,7 +69,7 @@ def only_connection(server: Any) -> Any:
 async def quiet(server: Any) -> None:
     """No connection is open and no request under way."""
     await eventually(lambda: not server.front.connections)
-    await eventually(lambda: all(not worker.in_flight for pool in server.pools for worker in pool.stats().workers))
+    await eventually(lambda: not any(map(in_flight, server.pools)))
 
 
 # messages
@@ -376,20 +377,58 @@ async def test_an_app_that_does_not_answer(isolation: str, fifo: Any) -> None:
 
 async def test_too_many_wait(isolation: str, fifo: Any) -> None:
     started, gate = fifo("started"), fifo("gate")
-    async with serving(isolation, max_concurrency=1, window=1, max_pending=1) as server:
-        async with Raw(server) as first, contextlib.AsyncExitStack() as stack:
+    async with serving(isolation, max_websockets=2) as server:
+        async with Raw(server) as first, Raw(server) as second, Raw(server) as third:
             first.send(upgrade(f"/slow?started={started}&gate={gate}"))
             await started.wait()
-            refused: list[Raw] = []
-            for _ in range(4):
-                other = await stack.enter_async_context(Raw(server))
-                other.send(upgrade("/echo"))
-                refused.append(other)
-            status, headers, _ = await refused[-1].head()
+            await second.open("/echo")
+            third.send(upgrade("/echo"))
+            status, headers, _ = await third.head()
             assert status == 503
             assert headers[b"retry-after"] == b"1"
             gate.release()
             assert (await first.head())[0] == 101
+            first.send(frame(CLOSE))
+            await first.closed()
+            await eventually(lambda: server.pools[0].stats().websockets == 1)
+            async with Raw(server) as fourth:
+                await fourth.open("/echo")
+        assert server.pools[0].stats().refused == 1
+        await quiet(server)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_open_websockets_take_no_places_of_requests(isolation: str, workers: int, fifo: Any) -> None:
+    """They are spread over the workers, counted apart, and how long they lasted is no latency."""
+    started, gate = fifo("started"), fifo("gate")
+    async with serving(isolation, workers=workers, max_concurrency=2, window=2) as server, asyncio.timeout(DEADLINE):
+        stats = server.pools[0].stats
+        async with contextlib.AsyncExitStack() as stack:
+            sockets = [await stack.enter_async_context(Raw(server)) for _ in range(20)]
+            for raw in sockets:
+                await raw.open("/echo")
+            held = [worker.websockets for worker in stats().workers]
+            assert sum(held) == 20
+            assert min(held) >= 20 // workers - 5  # one that counts as stalled for a moment gets none
+            sockets[0].send(frame(CLOSE))
+            await sockets[0].closed()
+            await eventually(lambda: stats().websockets == 19)
+            assert stats().served == 1
+            assert all(math.isnan(worker.p99) for worker in stats().workers)
+            sockets[0] = await stack.enter_async_context(Raw(server))  # one that is not open yet
+            sockets[0].send(upgrade(f"/slow?started={started}&gate={gate}"))
+            await started.wait()
+            for _ in range(10):
+                async with Raw(server) as raw:
+                    raw.send(b"GET /plain HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+                    assert (await raw.rest()).startswith(b"HTTP/1.1 200 ")
+            assert (stats().in_flight, stats().websockets, stats().served) == (0, 20, 11)
+            gate.release()
+            assert (await sockets[0].head())[0] == 101
+            for raw in sockets[1:]:
+                raw.send(frame(TEXT, b"still here"))
+                assert await raw.frame() == (TEXT, b"still here")
+        await quiet(server)
 
 
 async def test_no_more_connections_than_allowed(isolation: str) -> None:
@@ -447,13 +486,14 @@ async def test_what_came_before_the_end_is_received_first(server: Any, fifo: Any
         await started.wait()
         if accept:
             assert (await raw.head())[0] == 101
-            raw.send(frame(TEXT, b"1") + frame(BINARY, b"x" * 20_000) + frame(CLOSE, b"\x0f\xa1"))
+            raw.send(frame(TEXT, b"1") + frame(BINARY, b"x" * 60_000) * 3 + frame(CLOSE, b"\x0f\xa1"))
             assert await raw.closed() == (4001, b"")
     await eventually(lambda: not server.front.connections)
     gate.release()
     came = json.loads(await report.wait())
     if accept:
-        assert came == [["websocket.receive", 1], ["websocket.receive", 20_000], ["websocket.disconnect", 4001]]
+        large = [["websocket.receive", 60_000]] * 3
+        assert came == [["websocket.receive", 1], *large, ["websocket.disconnect", 4001]]
     else:
         assert came == [["websocket.connect", None], ["websocket.disconnect", 1006]]
     await quiet(server)
@@ -468,6 +508,38 @@ async def test_the_client_leaves_before_the_accept(server: Any, fifo: Any) -> No
     gate.release()
     assert json.loads(await report.wait()) == ["ClientGone"]
     await quiet(server)
+
+
+async def test_the_client_leaves_before_its_app_has_waited(isolation: str, fifo: Any) -> None:
+    """The app runs, though its worker has not said so: it is told, and not cancelled. What is behind it is not run."""
+    report, started, gate = fifo("report"), fifo("started"), fifo("gate")
+    async with serving(isolation) as server:
+        async with Raw(server) as raw, Raw(server) as other:
+            raw.send(upgrade(f"/hold?report={report}&started={started}&gate={gate}"))
+            await started.wait()
+            other.send(upgrade("/echo"))
+            await eventually(lambda: server.front.requests == 2)
+        await eventually(lambda: not server.front.connections)
+        gate.release()
+        assert json.loads(await report.wait()) == [
+            ["websocket.connect", None], ["websocket.disconnect", 1006], ["ClientGone", None],
+        ]  # fmt: skip
+        await quiet(server)
+        async with Raw(server) as raw:
+            raw.send(b"GET /begun HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            assert (await raw.rest()).endswith(b'"/hold"]')
+
+
+async def test_an_app_that_does_not_end_with_its_client(isolation: str, fifo: Any) -> None:
+    """It has the time of a request."""
+    report = fifo("report")
+    async with serving(isolation, timeout=0.2) as server:
+        async with Raw(server) as raw:
+            await raw.open(f"/stay?report={report}")
+            raw.send(frame(CLOSE, b"\x0f\xa1"))
+            assert await raw.closed() == (4001, b"")
+        assert json.loads(await report.wait()) == ["websocket.disconnect", 4001, "CancelledError"]
+        await quiet(server)
 
 
 @pytest.mark.parametrize(
@@ -674,13 +746,13 @@ async def test_a_client_that_waits_for_the_app_is_not_silent(isolation: str, fif
     async with serving(isolation, websocket_idle_timeout=0.1) as server:
         async with Raw(server) as raw:
             await raw.open(f"/count?gate={gate}")
-            raw.send(frame(BINARY, b"\0" * 70_000) + frame(TEXT, b"end"))
+            raw.send(frame(BINARY, b"\0" * 70_000) + frame(BINARY, b"\1" * 70_000) + frame(TEXT, b"end"))
             for _ in range(3):
                 assert await raw.frame() == (PING, b"")
             gate.release()
             while (found := await raw.frame()) == (PING, b""):
                 raw.send(frame(PONG))
-            assert found == (TEXT, b"[70000, true]")
+            assert found == (TEXT, b"[140000, true]")
 
 
 async def test_a_client_that_does_not_read(isolation: str, fifo: Any) -> None:
@@ -804,10 +876,10 @@ def test_under_uvloop(isolation: str, fifo: Any) -> None:
                 assert (await raw.closed())[0] == 1002
             async with Raw(server) as raw:
                 await raw.open(f"/count?gate={gate}")
-                raw.send(frame(BINARY, b"\0" * 60_000) * 3 + frame(TEXT, b"end"))
+                raw.send(frame(BINARY, b"\0" * 60_000) * 5 + frame(TEXT, b"end"))
                 await eventually(lambda: server.front.connections and not only_connection(server)._reading)
                 gate.release()
-                assert await raw.frame() == (TEXT, b"[180000, false]")
+                assert await raw.frame() == (TEXT, b"[300000, false]")
             async with Raw(server) as raw:
                 await raw.open(f"/flood?report={report}")
                 raw.writer.transport.pause_reading()  # type: ignore[attr-defined]

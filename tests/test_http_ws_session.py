@@ -120,6 +120,50 @@ def test_any_messages_in_any_frames(contents: list[Any], offer: str | None, piec
         assert payload == (content.encode() if isinstance(content, str) else content)
 
 
+PIECES = st.one_of(
+    st.tuples(st.sampled_from([TEXT, BINARY, CONTINUATION, PING, PONG]), st.binary(max_size=3), st.booleans()),
+    st.tuples(st.sampled_from([TEXT, BINARY]), st.sampled_from([b"x" * 125, b"x" * 126, b"\xe2\x98\x83" * 42]),
+              st.just(True)),
+    st.tuples(st.just(TEXT), st.sampled_from([b"ok", "\u2603".encode()]), st.just(True)),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=12), st.binary(max_size=12), st.integers(1, 300), st.sampled_from([None, OFFER]),
+       st.sampled_from([2, 125, 1000]))  # fmt: skip
+def test_plain_frames_are_read_as_wsproto_reads_them(
+    pieces: list[Any], rest: bytes, step: int, offer: str | None, limit: int
+) -> None:
+    """Any frames, right or wrong, and anything behind them: the same as without the short way."""
+    data = b"".join(frame(opcode, payload, fin=fin) for opcode, payload, fin in pieces) + rest + b"\0" * 14
+    here, there = messages(limit, offer), messages(limit, offer)
+    found, expected = [], []
+    for start in range(0, len(data), step):
+        here.feed(data[start : start + step])
+        found += [event for event in here if event[0] != "piece"]
+        if not there._over:
+            there._connection.receive_data(data[start : start + step])
+            expected += [event for event in there._events() if event[0] != "piece"]
+    assert found == expected
+
+
+def test_what_was_read_is_not_kept() -> None:
+    here = messages()
+    here.feed(frame(TEXT, b"a") * 1000)
+    assert len(list(here)) == 1000
+    assert here._data == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_what_is_sent_is_framed_as_wsproto_does(size: int) -> None:
+    from wsproto.connection import Connection, ConnectionType
+    from wsproto.events import BytesMessage, TextMessage
+
+    there, here = Connection(ConnectionType.SERVER), messages()
+    assert here.binary(b"x" * size) == there.send(BytesMessage(data=b"x" * size))
+    assert here.text("\u00e9" * (size // 2)) == there.send(TextMessage(data="\u00e9" * (size // 2)))
+
+
 def test_inflating_stops_at_the_limit() -> None:
     from subpool.http.ws_deflate import negotiate
 
@@ -208,7 +252,9 @@ class Worker:
         self.link = self
         self.events: list[Any] = []
         self.flows: list[Any] = []
-        self.given_up: list[Any] = []
+        self.speaking: list[Any] = []
+        self.recalled: list[Any] = []
+        self.clock = SimpleNamespace(begin=lambda call: None)
         self.returned = 0
 
     def submit(self, call: Any) -> None:
@@ -223,10 +269,15 @@ class Worker:
         call.state, call.member = STARTED, self
 
     def send_event(self, call: Any, message: Any, data: Any) -> None:
-        self.events.append((message["type"].removeprefix("websocket."), message.get("text", data)))
+        self.events.append(("receive" if message is None else message["type"].removeprefix("websocket."), data))
 
-    def give_up(self, call: Any) -> None:
-        self.given_up.append(call)
+    def recall(self, call: Any) -> bool:
+        from subpool.call import DONE, PENDING
+
+        if call.state == PENDING:
+            self.recalled.append(call)
+            call.state = DONE
+        return bool(call.state == DONE)
 
     def flow(self, frame: Any) -> None:
         self.flows.append(frame)
@@ -262,8 +313,15 @@ class Stage:
         self.session.begin()
 
     def send(self, kind: str, data: Any = None, **fields: Any) -> None:
-        """The app sends."""
-        self.session.message({"type": f"websocket.{kind}", **fields}, data)
+        """The app sends, nothing else with it."""
+        self.session.message(None if kind == "send" else {"type": f"websocket.{kind}", **fields}, data)
+        self.spoken()
+
+    def spoken(self) -> None:
+        """All that came together was passed on."""
+        speaking, self.worker.speaking = self.worker.speaking, []
+        for call in speaking:
+            call.flush()
 
     def turns(self) -> int:
         """Let the loop turn until nothing is left to do; how often that was."""
@@ -276,8 +334,6 @@ class Stage:
         return count
 
     def accept(self) -> None:
-        self.session.wanted()
-        assert self.worker.taken() == [("connect", None)]
         self.send("accept", subprotocol=None, headers=[])
         assert self.carrier.taken() == [("accept", [])]
 
@@ -286,7 +342,9 @@ def test_a_pool_that_refuses() -> None:
     from subpool import PoolClosed, PoolOverloaded
 
     stage = Stage(refusal=PoolOverloaded("full"), begin=False)
-    assert stage.carrier.taken() == [("refuse", 503, "too many requests wait", [(b"retry-after", b"1")])]
+    assert stage.carrier.taken() == [
+        ("refuse", 503, "too many WebSockets, or requests that wait", [(b"retry-after", b"1")])
+    ]
     stage = Stage(refusal=PoolClosed("closed"), begin=False)
     assert stage.carrier.taken() == [("refuse", 503, "not available", [])]
 
@@ -294,24 +352,27 @@ def test_a_pool_that_refuses() -> None:
 def test_an_app_that_has_not_begun_is_not_run() -> None:
     stage = Stage(begin=False)
     stage.session.left()
-    assert stage.worker.given_up == [stage.session]
+    assert stage.worker.recalled == [stage.session]
     assert stage.worker.taken() == []
 
 
-def test_an_app_that_begins_after_the_end_is_told_then() -> None:
-    """While a worker imports the app nothing reaches it."""
+def test_an_app_that_may_have_begun_is_told() -> None:
+    """And again if it was given to another worker meanwhile; nothing of it reaches the client."""
+    from subpool.call import SENT
     from subpool.channels.frames import GONE
 
-    stage = Stage()
+    stage = Stage(begin=False)
+    stage.worker.started(stage.session)
+    stage.session.state = SENT
     stage.session.left()
-    told = [("connect", None), ("disconnect", None)]
-    assert (stage.worker.taken(), stage.worker.flows) == (told, [(GONE, 7)])
-    stage.session.wanted()
-    assert (stage.worker.taken(), stage.worker.flows) == (told, [(GONE, 7)] * 2)
-    stage.session.wanted()
-    assert stage.worker.taken() == [("disconnect", None)]
+    told = [("disconnect", None)]
+    assert (stage.worker.taken(), stage.worker.flows, stage.worker.recalled) == (told, [(GONE, 7)], [])
+    stage.session.taken(0)
+    assert stage.worker.taken() == []
+    stage.session.member = other = Worker()  # type: ignore[assignment]
+    other.events = stage.worker.events
     stage.send("accept", subprotocol=None, headers=[])
-    assert stage.worker.flows == [(GONE, 7)] * 4
+    assert (stage.worker.taken(), other.flows) == (told, [(GONE, 7)])
     assert stage.carrier.taken() == []
 
 
@@ -334,11 +395,11 @@ def test_the_app_hears_what_was_sent_when_there_is_room() -> None:
     stage.accept()
     stage.send("send", b"x" * 60_000)
     assert stage.worker.flows == []  # not for every small message
-    stage.send("send", text="\u2603" * 10_000)
+    stage.send("send", "\u2603" * 10_000)
     assert stage.worker.flows == [(ACK, 7, 70_000)]
     stage.session.full()
     stage.send("send", b"x" * 100_000)
-    stage.send("send", text="abc")
+    stage.send("send", "abc")
     assert len(stage.worker.flows) == 1
     stage.session.room()
     assert stage.worker.flows[1:] == [(ACK, 7, 100_003)]
@@ -349,7 +410,6 @@ def test_a_flood_of_frames_is_looked_at_a_part_at_a_time(flood: bytes) -> None:
     stage = Stage()
     stage.accept()
     stage.session.receive(frame(TEXT, b"a", fin=False) + flood * 600 + frame(CONTINUATION, b"b"))
-    stage.session.wanted()
     assert stage.worker.taken() == []
     assert stage.turns() == 2
     assert stage.carrier.log.count(("write", bytes([0x80 | PONG, 0]))) == (600 if flood == frame(PING) else 0)
@@ -387,13 +447,13 @@ def test_a_slow_client_has_time_as_long_as_it_reads() -> None:
 def test_a_client_that_is_held_back_is_pinged_but_not_given_up() -> None:
     stage = Stage(websocket_idle_timeout=10.0)
     stage.accept()
-    stage.session.receive(frame(BINARY, b"x" * 70_000) + frame(PONG))
+    stage.session.receive(frame(BINARY, b"x" * 70_000) * 2 + frame(PONG))
     assert stage.carrier.taken() == [("read_on", False)]
     for now in (111.0, 122.0, 133.0):
         stage.front.now = now
         stage.session.expired()
         assert stage.carrier.taken() == [("write", bytes([0x80 | PING, 0]))]
-    stage.session.wanted()
+    stage.session.taken(1)
     assert stage.turns() == 1
     assert stage.carrier.taken() == [("read_on", True)]
     assert stage.carrier.deadline == 143.0
@@ -417,7 +477,83 @@ def test_what_waits_is_dropped_when_the_app_closes() -> None:
         ("read_on", False), ("write", bytes([0x80 | CLOSE, 2]) + b"\x0f\xa1"), ("write", b""), ("read_on", True),
         ("close", True),
     ]  # fmt: skip
-    assert stage.worker.taken() == [("disconnect", None)]
+    assert stage.worker.taken() == [("receive", b"x" * 70_000), ("disconnect", None)]
+
+
+def test_messages_go_ahead_of_the_app_as_far_as_it_keeps_up() -> None:
+    from subpool.http.ws_mailbox import AHEAD, HELD
+
+    stage = Stage()
+    stage.accept()
+    size = AHEAD // 4 - 64
+    stage.session.receive(frame(BINARY, b"x" * size) * 5)
+    assert len(stage.worker.taken()) == 4
+    stage.session.receive(frame(TEXT, b"small"))
+    assert stage.worker.taken() == []  # in order, though there would be room for it
+    stage.session.taken(1)
+    assert stage.worker.taken() == [("receive", b"x" * size)]
+    stage.session.taken(2)
+    assert stage.worker.taken() == [("receive", "small")]
+    assert stage.carrier.taken() == []
+    stage.session.receive(frame(BINARY, b"x" * HELD) * 2)
+    assert (len(stage.worker.taken()), stage.carrier.taken()) == (1, [("read_on", False)])
+    stage.session.taken(4)
+    stage.turns()
+    assert (len(stage.worker.taken()), stage.carrier.taken()) == (1, [("read_on", True)])
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(
+    st.tuples(st.sampled_from(["a", "\u00e9", "\u2603", "\U0001f600", b"x"]), st.integers(0, 40_000)),
+    st.tuples(st.sampled_from(["", "\U0001f600", b""]), st.integers(1, 2)),
+), max_size=60))  # fmt: skip
+def test_the_host_never_waits_for_a_word_that_the_worker_does_not_owe(pieces: list[Any]) -> None:
+    """A mailbox and a port, whatever is sent: all of it is received, and little of it was ahead at any time."""
+    from subpool.channels.frames import TAKEN
+    from subpool.http.ws_mailbox import AHEAD, Mailbox
+    from subpool.worker.streams import Inbox
+    from subpool.worker.websocket import WebSocketPort
+
+    inbox, posted = Inbox(), []
+    engine: Any = SimpleNamespace(send_event=lambda call, message, data: inbox.put(data))
+    mailbox = Mailbox(engine, None)  # type: ignore[arg-type]
+    worker: Any = SimpleNamespace(calls=SimpleNamespace(inbox=lambda call: inbox), post=posted.append)
+    port = WebSocketPort(worker, 7, AHEAD)
+    sent = [content * times for content, times in pieces]
+    largest = 0
+    for content in sent:
+        size = len(content.encode() if isinstance(content, str) else content)
+        largest = max(largest, size)
+        mailbox.put(content, size)
+    received: list[Any] = []
+    while inbox.events:
+        assert mailbox._ahead < AHEAD + largest + 64
+        with pytest.raises(StopIteration) as stop:
+            port.receive().send(None)
+        received.append(stop.value.value.get("text", stop.value.value.get("bytes")))
+        if posted:
+            ((op, call, count),) = posted
+            posted.clear()
+            assert (op, call) == (TAKEN, 7)
+            mailbox.taken(count)
+    assert received == sent
+
+
+def test_what_a_worker_says_at_once_is_written_at_once() -> None:
+    stage = Stage()
+    stage.accept()
+    for data in ("one", b"two"):
+        stage.session.message(None, data)
+    assert stage.carrier.taken() == []
+    stage.spoken()
+    assert stage.carrier.taken() == [("write", b"\x81\x03one\x82\x03two")]
+    stage.session.message(None, "three")
+    stage.session.receive(frame(PING))
+    stage.session.message(None, "four")
+    stage.session.message({"type": "websocket.close", "code": 1000, "reason": ""}, None)
+    stage.spoken()
+    data = b"".join(data for _, data in stage.carrier.taken())
+    assert [payload for _, payload in unframed(data)] == [b"three", b"", b"four", b"\x03\xe8"]
 
 
 def test_compression_is_agreed_on_when_it_is_wanted() -> None:
@@ -432,6 +568,31 @@ def test_what_goes_wrong_in_one_session_stays_there(caplog: pytest.LogCaptureFix
     stage.send("accept")  # without its fields: never from a worker
     assert stage.carrier.taken() == [("abort",)]
     assert "could not be served" in caplog.text
+    stage = Stage()
+    stage.accept()
+    stage.carrier.write = None
+    stage.send("send", "x")
+    assert stage.carrier.taken() == [("abort",)]
+
+
+def test_all_that_came_is_counted_when_the_client_has_gone() -> None:
+    stage = Stage()
+    stage.accept()
+    stage.session.receive(frame(BINARY, b"x" * 60_000) * 3 + frame(CLOSE))
+    kinds = ["receive", "receive", "receive", "disconnect"]
+    assert [kind for kind, _ in stage.worker.taken()] == kinds
+    for _ in range(3):
+        stage.session.taken(1)
+
+
+def test_a_carrier_that_is_gone_is_not_touched() -> None:
+    stage = Stage()
+    stage.accept()
+    stage.session.receive(frame(PING) * 600)
+    stage.carrier.taken()
+    stage.session.left()
+    stage.turns()
+    assert stage.carrier.taken() == []
 
 
 @pytest.mark.parametrize(("ends", "code"), [(False, 1011), (True, 1012)])

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from conftest import BOTH, DEADLINE, environ, eventually, http_scope, in_flight, whole
+from conftest import BOTH, DEADLINE, environ, eventually, http_scope, in_flight, websocket_scope, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +44,23 @@ async def test_a_full_pool_refuses(make_pool: Any, fifo: Any) -> None:
         assert 5 <= len(answered) <= 5 + 2 * 4
         assert pool.stats().refused == len(refused)
         assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+
+
+@BOTH
+async def test_websockets_have_a_bound_of_their_own(make_pool: Any) -> None:
+    from subpool import PoolOverloaded
+
+    async with make_pool(workers=1, max_concurrency=1, max_websockets=2) as pool:
+        async with pool.websocket(websocket_scope("/echo")), pool.websocket(websocket_scope("/echo")):
+            with pytest.raises(PoolOverloaded, match="max_websockets"):
+                async with pool.websocket(websocket_scope("/echo")):
+                    pytest.fail("entered")
+            assert (await pool.run_asgi(http_scope("/hello"))).status == 200
+            stats = pool.stats()
+            assert (stats.in_flight, stats.websockets, stats.refused) == (0, 2, 1)
+        await eventually(lambda: not pool.stats().websockets)
+        async with pool.websocket(websocket_scope("/echo")):
+            pass
 
 
 @BOTH

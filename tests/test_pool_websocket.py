@@ -157,3 +157,12 @@ async def test_a_scope_of_the_wrong_type_is_refused(pool: Any) -> None:
             pytest.fail("entered")
     with pytest.raises((ValueError, TypeError), match="type"):
         await pool.run_asgi(websocket_scope("/echo"))
+
+
+async def test_a_wsgi_app_has_no_websockets(make_pool: Any) -> None:
+    from subpool import WebSocketUnsupported
+
+    async with make_pool("wsgi_app:app", workers=1) as pool:
+        with pytest.raises(WebSocketUnsupported, match="wsgi_app:app"):
+            async with pool.websocket(websocket_scope("/echo")):
+                pytest.fail("entered")

@@ -17,7 +17,7 @@ class FakePlace:
     def __init__(self, number: int) -> None:
         self.id = number
         self.waiting = 0
-        self.in_flight = 0
+        self.in_flight = self.websockets = 0
         self.stalled = False
         self.heard = 0.0
 
@@ -46,6 +46,22 @@ def test_the_least_loaded_worker_gets_it() -> None:
     router = make()
     router.places[0].in_flight = 5
     assert give(router, call(1)) is router.places[1]
+
+
+def test_websockets_are_spread_and_weigh_nothing_for_requests() -> None:
+    router = make(window=10)
+    first, second = router.places
+    socket = call(1)
+    socket.websocket = True
+    first.websockets, second.in_flight = 100, 1
+    assert give(router, call(2)) is first
+    assert router.choose(socket) is second
+    first.websockets = 0
+    assert router.choose(socket) is first  # as many requests, no more WebSockets
+    first.in_flight = 2
+    assert router.choose(socket) is second
+    second.stalled = True
+    assert router.choose(socket) is first
 
 
 def test_what_has_no_room_waits_in_order_and_is_bounded() -> None:

@@ -23,8 +23,10 @@ VERSION: Final = 2  # of marshal: without references between objects, which cost
 LOAN_SIZE: Final = 16 * 1024  # bytes; below, copying inside the batch is cheaper than an item of its own
 LOAN: Final = False  # stands where a body would: the next lent item is it
 
+OVERHEAD: Final = 64  # bytes that a WebSocket message counts beyond its own, where it is sent ahead
+
 # host to worker, on the work lane
-CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP = 1, 2, 3, 4, 5
+CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP, CALL_WEBSOCKET = 1, 2, 3, 4, 5, 6
 # host to worker, on the flow lane
 PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED, RESET = 9, 10, 11, 12, 13, 14, 15, 8
 # host to worker's steward, on the control lane
@@ -32,7 +34,7 @@ INTERRUPT, GIVE_BACK, HALT, SETUP, BEAT = 16, 17, 18, 19, 35
 # worker to host
 REPLY, ERROR, STARTED, WANT, MESSAGE, END = 20, 21, 22, 23, 24, 25
 LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED, PONG, WIRE = 26, 27, 28, 29, 30, 31, 32, 33, 34
-BEATEN = 36
+BEATEN, TAKEN = 36, 37
 
 LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
@@ -40,8 +42,9 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_EXCHANGE: ("CALL_EXCHANGE", "id", "app", "runner", "head", "body"),
     CALL_FUNCTION: ("CALL_FUNCTION", "id", "function", "arguments"),
     CALL_HTTP: ("CALL_HTTP", "id", "app", "runner", "request", "body"),  # answered in WIRE frames; see `worker.http`
+    CALL_WEBSOCKET: ("CALL_WEBSOCKET", "id", "app", "runner", "head", "ahead"),  # an exchange; it takes no call's place
     PING: ("PING",),  # say something as soon as the loop runs
-    EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body
+    EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body. None: see TAKEN
     ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed
     CANCEL: ("CANCEL", "id"),  # nobody waits for the answer any more
     GONE: ("GONE", "id"),  # the client has left: `http.disconnect`
@@ -58,7 +61,10 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     ERROR: ("ERROR", "id", "error"),
     STARTED: ("STARTED", "id"),  # the app began to run it and waits for something
     WANT: ("WANT", "id"),  # the app waits in `receive()`
-    MESSAGE: ("MESSAGE", "id", "message", "data"),  # an ASGI event of `send()`; `data` is its body
+    MESSAGE: ("MESSAGE", "id", "message", "data"),  # an ASGI event of `send()`; `data` is its body. None: see TAKEN
+    # Of a WebSocket with `ahead`: so many bytes of messages are sent before the app asks (there is no WANT), and TAKEN
+    # says how many messages it took. EVENT and MESSAGE without `message` are messages: `data` is text or bytes.
+    TAKEN: ("TAKEN", "id", "count"),
     END: ("END", "id"),  # the app has returned
     LOG: ("LOG", "record"),
     READY: ("READY", "info"),

@@ -183,6 +183,9 @@ class ServerConfig(BaseModel):
     max_connections: Count = _option("limits", "Connections open at once", 10000)
     max_pending: Count = _option("limits", "Requests that wait for a worker; one more is answered with 503", 1024)
     max_concurrency: Count = _option("limits", "Requests that run at once in a worker", 1000)
+    max_websockets: Count = _option(
+        "limits", "WebSockets of all workers together; one more is answered with 503", 10000
+    )
     window: Count = _option("limits", "Requests sent ahead to one worker", 16)
     max_request_line: Count = _option("limits", "Longest request line; a longer one is answered with 414", 8190)
     max_header: Count = _option("limits", "Longest header; a longer one is answered with 431", 8190)

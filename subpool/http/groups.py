@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 OPTIONS: Final = (
     "workers", "isolation", "interface", "pythonpath", "venv", "preload_app", "preload", "lifespan", "threads",
-    "window", "max_pending", "max_concurrency", "start_timeout", "close_timeout", "grace",
+    "window", "max_pending", "max_concurrency", "max_websockets", "start_timeout", "close_timeout", "grace",
 )  # fmt: skip
 
 

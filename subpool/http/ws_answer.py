@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ..channels.exchange import AppProtocolError
-from ..errors import AppError
+from ..errors import AppError, WebSocketUnsupported
 from ..types import Headers
 from .failure import answer_for
 from .ws_deflate import Deflate, negotiate
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .config import ServerConfig
 
 NORMAL, NO_STATUS, ABNORMAL, INTERNAL, RESTART, NO_TLS = 1000, 1005, 1006, 1011, 1012, 1015
-_NOT_HTTP: Final = "only an http scope has a WSGI environ"  # how a worker refuses a WebSocket for a WSGI app
 
 
 def agree(
@@ -56,12 +55,7 @@ def closing(code: int) -> int:
 
 def refusal(error: BaseException) -> tuple[int, str]:
     """Status and text in place of an accept, when the app or its worker has failed."""
-    return (400, "there is no WebSocket here") if is_wsgi(error) else answer_for(error)
-
-
-def is_wsgi(error: BaseException) -> bool:
-    """Whether the app is one that has no WebSockets."""
-    return isinstance(error, AppError) and error.message.startswith(_NOT_HTTP)
+    return (400, "there is no WebSocket here") if isinstance(error, WebSocketUnsupported) else answer_for(error)
 
 
 def is_end(error: BaseException) -> bool:

@@ -1,7 +1,8 @@
-"""What a WebSocket session has for its app: messages that the app has not asked for yet, and behind them the end.
+"""What a WebSocket session has for its app: messages that the app is not near yet, and behind them the end.
 
-When the app asks, it gets what is there, up to `AHEAD`: a round trip for each small message would cost more than the
-message.
+Messages go to the worker before the app asks, at most `AHEAD` bytes that it has not taken: asking would cost a round
+trip a message. The worker says how many were taken when they come to a quarter of that, in characters: a text of as
+many has at most four times the bytes, so that the host never waits for a word that the worker does not owe.
 """
 
 from __future__ import annotations
@@ -9,33 +10,37 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from ..call import PENDING, SENT, STARTED, Call
+from ..call import SENT, STARTED, Call
 from ..channels import frames as f
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from ..member import Member
 
 HELD: Final = 64 * 1024  # bytes that may wait
-AHEAD: Final = 16 * 1024  # bytes that one word of the app's is worth
-OVERHEAD: Final = 64  # bytes that a message counts beyond its own
+AHEAD: Final = 64 * 1024  # bytes that are sent before the app asks
+OVERHEAD: Final = f.OVERHEAD
 
 
 class Mailbox:
     """For the app that runs as `call`. `full`: the client should not be read for now."""
 
-    __slots__ = ("_asked", "_call", "_end", "_engine", "_events", "_held", "_wants")
+    __slots__ = ("_ahead", "_call", "_closed", "_end", "_engine", "_events", "_held", "_sizes", "_told")
 
     def __init__(self, engine: Engine, call: Call) -> None:
         self._engine = engine
         self._call = call
-        self._events: deque[tuple[dict[str, Any], bytes | None, int]] = deque()
+        self._events: deque[tuple[str | bytes, int]] = deque()
         self._held = 0
-        self._wants = False  # the app waits in `receive()`
-        self._asked = False  # it has ever done so
-        self._end: dict[str, Any] | None = None  # the `websocket.disconnect`, once it was sent
+        self._sizes: deque[int] = deque()  # of what was sent and not taken
+        self._ahead = 0  # their sum
+        self._closed = False
+        self._end: dict[str, Any] | None = None  # the `websocket.disconnect`
+        self._told: Member | None = None  # the worker that it was sent to
 
     def __repr__(self) -> str:
-        return f"<Mailbox: {len(self._events)} messages, {self._held} bytes{', ended' if self.ended else ''}>"
+        ahead = f"{len(self._sizes)} ahead"
+        return f"<Mailbox: {len(self._events)} messages, {self._held} bytes, {ahead}{', ended' if self.ended else ''}>"
 
     @property
     def full(self) -> bool:
@@ -45,54 +50,54 @@ class Mailbox:
     def ended(self) -> bool:
         return self._end is not None
 
-    def put(self, message: dict[str, Any], data: bytes | None = None, size: int = 0) -> None:
-        """A message for the app; `size`: its bytes, `data`: those of them that are not in `message`."""
-        if self._wants:
-            self._wants = False
-            self._engine.send_event(self._call, message, data)
+    def put(self, data: str | bytes, size: int) -> None:
+        """A message for the app, of `size` bytes."""
+        if self._closed:
+            return
+        size += OVERHEAD
+        if self._ahead < AHEAD and not self._events:
+            self._send(data, size)
         else:
-            self._events.append((message, data, size + OVERHEAD))
-            self._held += size + OVERHEAD
+            self._events.append((data, size))
+            self._held += size
 
-    def wanted(self) -> None:
-        """The app waits in `receive()`."""
-        self._asked = True
-        if self._end is not None:  # it did not listen yet when it was told
-            self._flush(self._end)
-        elif self._events:
-            least = self._held - AHEAD
-            while self._events and self._held > least:
-                message, data, size = self._events.popleft()
-                self._held -= size
-                self._engine.send_event(self._call, message, data)
-        else:
-            self._wants = True
+    def _send(self, data: str | bytes, size: int) -> None:
+        self._sizes.append(size)
+        self._ahead += size
+        self._engine.send_event(self._call, None, data)
 
-    def clear(self) -> None:
+    def taken(self, count: int) -> None:
+        """The app has taken so many messages."""
+        for _ in range(count):
+            self._ahead -= self._sizes.popleft()
+        while self._events and self._ahead < AHEAD:
+            data, size = self._events.popleft()
+            self._held -= size
+            self._send(data, size)
+
+    def close(self) -> None:
         """The app takes no messages any more."""
+        self._closed = True
         self._events.clear()
         self._held = 0
 
     def end(self, code: int, reason: str) -> None:
-        """The client has gone. Told once; an app that has not begun is not run."""
+        """The client has gone: the app hears of it, and may end as it likes. It is not run if it has not begun."""
         if self._end is not None:
             return
         self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        if self._call.state == PENDING or self._call.state == SENT:
-            self._engine.give_up(self._call)
-        else:
-            self._flush(self._end)
+        if not self._engine.recall(self._call):
+            self.retell()
 
-    def _flush(self, end: dict[str, Any]) -> None:
-        for message, data, _ in self._events:
-            self._engine.send_event(self._call, message, data)
-        if self._asked:  # else its worker may still import it, and what is sent now is lost: see `wanted`
-            self.clear()
-        self._engine.send_event(self._call, end.copy(), None)
-        self.gone()
-
-    def gone(self) -> None:
-        """Let the app's `send()` raise, and its `receive()` wait no more."""
-        call = self._call
-        if call.state == STARTED and call.member is not None:
-            call.member.link.flow((f.GONE, call.id))
+    def retell(self) -> None:
+        """After the end: the worker that has the app now may not be the one that was told."""
+        call, engine = self._call, self._engine
+        if call.member is None or call.member is self._told or call.state not in (SENT, STARTED):
+            return
+        assert self._end is not None
+        self._told = call.member
+        for data, size in self._events:
+            self._send(data, size)
+        self.close()
+        engine.send_event(call, self._end.copy(), None)
+        call.member.link.flow((f.GONE, call.id))  # from now on `send()` raises

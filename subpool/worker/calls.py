@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ..channels import frames as f
 from ..channels.frames import Frame
 from ..environ import from_scope
-from ..errors import AppLoadError, RunnerError
+from ..errors import AppLoadError, RunnerError, WebSocketUnsupported
 from .answers import checked_asgi, error_frame
 from .apps import App
 from .http import HTTPCalls
 from .importer import load_object
 from .interrupt import Interrupted, resume
 from .streams import ASGIPort, Inbox
+from .websocket import WebSocketPort
 from .wsgi import WSGICalls
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Calls:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._sockets: dict[int, asyncio.Task[None]] = {}  # WebSockets, idle for the most part: they take no place
         self._inboxes: dict[int, Inbox] = {}
         self._cancelled: dict[int, None] = {}
         self.wsgi = WSGICalls(worker)
@@ -43,7 +45,7 @@ class Calls:
         self._limit: int = worker.setup["max_concurrency"]
 
     def __repr__(self) -> str:
-        return f"<Calls: {len(self._tasks)} tasks, {self.wsgi!r}>"
+        return f"<Calls: {len(self._tasks)} tasks, {len(self._sockets)} WebSockets, {self.wsgi!r}>"
 
     def room(self) -> bool:
         """Whether another call may begin."""
@@ -56,6 +58,8 @@ class Calls:
             if len(tasks) >= self._limit:
                 self._worker.pull_soon()
             del tasks[call]
+        else:
+            self._sockets.pop(call, None)
 
     # beginning
 
@@ -75,6 +79,8 @@ class Calls:
                 self._spawn(call, self._http.asgi(call, app, frame[4], frame[5]))
             else:
                 self._http.wsgi(call, app, frame[4], frame[5])
+        elif op == f.CALL_WEBSOCKET:
+            self._spawn(call, self._prepared(frame), self._sockets)
         elif app is None or frame[5] is None or op == f.CALL_EXCHANGE:
             self._spawn(call, self._prepared(frame))
         elif op == f.CALL_ASGI and app.interface == "asgi":
@@ -82,7 +88,10 @@ class Calls:
         else:
             self._dispatch(frame, app, frame[5])
 
-    def _spawn(self, call: int, coro: Coroutine[Any, Any, None]) -> None:
+    def _spawn(
+        self, call: int, coro: Coroutine[Any, Any, None], tasks: dict[int, asyncio.Task[None]] | None = None
+    ) -> None:
+        """Begin the call; while it lasts it is in `tasks`, else among those that take a place."""
         worker = self._worker
         step = worker.step
         step.current = call
@@ -94,21 +103,25 @@ class Calls:
         finally:
             step.leave()
         if not task.done():
-            self._tasks[call] = task
+            (self._tasks if tasks is None else tasks)[call] = task
             worker.post((f.STARTED, call))
 
     async def _prepared(self, frame: Frame) -> None:
         """The slow way: the app is to be imported first, the body to be fetched, or both are streams."""
         op, call, name, runner, head, body = frame
         inbox = None
-        if op in (f.CALL_HTTP, f.CALL_EXCHANGE):
+        if op in (f.CALL_HTTP, f.CALL_EXCHANGE, f.CALL_WEBSOCKET):
             inbox = self.inbox(call)  # its client may leave before the app is there
+        if op == f.CALL_WEBSOCKET and body is not None and inbox is not None:
+            inbox.put({"type": "websocket.connect"})
         try:
             app = await self._worker.apps.start(name)
             if inbox is not None and inbox.gone:
                 raise asyncio.CancelledError
-            if op == f.CALL_EXCHANGE:
-                await self._exchange(call, app, head)
+            if op == f.CALL_WEBSOCKET and app.interface == "wsgi":
+                raise WebSocketUnsupported(f"{app.name!r} is a WSGI app: it has no WebSockets")
+            if op in (f.CALL_EXCHANGE, f.CALL_WEBSOCKET):
+                await self._exchange(call, app, head, body)
                 return
             if op == f.CALL_HTTP:
                 if app.interface == "asgi":
@@ -188,10 +201,11 @@ class Calls:
             while not inbox.events:
                 inbox.waiter = self._worker.loop.create_future()
                 await inbox.waiter
-        return inbox.events.popleft()
+        event: dict[str, Any] = inbox.events.popleft()
+        return event
 
-    async def _exchange(self, call: int, app: App, head: Any) -> None:
-        """A whole ASGI exchange, both ways a stream. A WSGI app is served through the same port."""
+    async def _exchange(self, call: int, app: App, head: Any, ahead: int | None) -> None:
+        """A whole ASGI exchange, both ways a stream. `ahead`: see `WebSocketPort`."""
         worker = self._worker
         inbox = self.inbox(call)
         scope = app.scopes.build(head)
@@ -199,7 +213,11 @@ class Calls:
             if app.interface == "wsgi":
                 await self.wsgi.exchange(call, app, scope)
             else:
-                port = ASGIPort(worker, call, scope)
+                port: ASGIPort | WebSocketPort
+                if scope["type"] == "http":
+                    port = ASGIPort(worker, call, scope["method"])
+                else:
+                    port = WebSocketPort(worker, call, ahead)
                 coro: Any = app.app(scope, port.receive, port.send)
                 try:
                     yielded = coro.send(None)
@@ -259,10 +277,13 @@ class Calls:
     def forget(self, call: int) -> None:
         self._inboxes.pop(call, None)
 
-    def event(self, call: int, message: dict[str, Any], data: Any) -> None:
+    def event(self, call: int, message: dict[str, Any] | None, data: Any) -> None:
         """An event for the call's `receive()`."""
         inbox = self._inboxes.get(call)
         if inbox is not None:
+            if message is None:
+                inbox.put(data)
+                return
             if data is not None:
                 message["body" if message["type"] == "http.request" else "bytes"] = data
             inbox.put(message)
@@ -277,10 +298,10 @@ class Calls:
         elif op == f.GONE:
             if inbox is not None:
                 inbox.leave()
-            elif call not in self._tasks:
+            elif call not in self._tasks and call not in self._sockets:
                 self._never_begin(call)
         elif op == f.CANCEL:
-            task = self._tasks.get(call)
+            task = self._tasks.get(call) or self._sockets.get(call)
             if inbox is not None:
                 inbox.leave()
             if task is not None:
@@ -305,13 +326,16 @@ class Calls:
         deadline = loop.time() + seconds
         while self.wsgi.steps and loop.time() < deadline:  # noqa: ASYNC110  once in a worker's life
             await asyncio.sleep(0.01)
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=max(0.0, deadline - loop.time()))
-        for task in list(self._tasks.values()):
+        if tasks := self._running():
+            await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))
+        for task in self._running():
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=1.0)
+        if tasks := self._running():
+            await asyncio.wait(tasks, timeout=1.0)
         self.wsgi.shutdown()
+
+    def _running(self) -> list[asyncio.Task[None]]:
+        return [*self._tasks.values(), *self._sockets.values()]
 
     # errors
 

@@ -136,7 +136,7 @@ class H1Port(HTTPExchange):
                 await inbox.waiter
         if not inbox.events:
             return {"type": "http.disconnect"}
-        message = inbox.events.popleft()
+        message: Message = inbox.events.popleft()
         if not message["more_body"]:
             self._streamed = False  # that was all: from now on it waits
         return message

@@ -17,21 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
-from ..channels.exchange import (
-    BODY,
-    CLOSED,
-    CONNECTING,
-    DENYING,
-    OPEN,
-    START,
-    WEBSOCKET,
-    AppProtocolError,
-    HTTPExchange,
-    check_body,
-    check_headers,
-    check_status,
-    next_state,
-)  # fmt: skip
+from ..channels.exchange import BODY, START, AppProtocolError, HTTPExchange, check_headers, check_status
 from ..errors import ClientGone
 from ..types import Message
 from .answers import asgi_answer
@@ -55,7 +41,7 @@ class Inbox:
     __slots__ = ("acked", "changed", "events", "gone", "room", "sent", "waiter")
 
     def __init__(self) -> None:
-        self.events: deque[dict[str, Any]] = deque()
+        self.events: deque[Any] = deque()  # ASGI messages; of a WebSocket that is sent ahead, str and bytes
         self.waiter: asyncio.Future[None] | None = None
         self.room: asyncio.Future[None] | None = None
         self.changed: threading.Event | None = None  # set for an app on another thread
@@ -67,9 +53,13 @@ class Inbox:
         gone = ", gone" if self.gone else ""
         return f"<Inbox {len(self.events)} events, {self.sent - self.acked} bytes unacknowledged{gone}>"
 
-    def put(self, message: dict[str, Any]) -> None:
-        self.events.append(message)
-        self._wake()
+    def put(self, event: Any) -> None:
+        self.events.append(event)
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if self.changed is not None:
+            self.changed.set()
 
     def ack(self, size: int) -> None:
         self.acked += size
@@ -110,15 +100,11 @@ class _Port:
 
 
 class ASGIPort(_Port):
-    """`receive` and `send` of one exchange, HTTP or WebSocket (ASGI HTTP and WebSocket spec 2.5)."""
+    """`receive` and `send` of one exchange over HTTP (ASGI HTTP spec 2.5)."""
 
-    def __init__(self, worker: Worker, call: int, scope: dict[str, Any]) -> None:
+    def __init__(self, worker: Worker, call: int, method: str) -> None:
         super().__init__(worker, call)
-        self._http = HTTPExchange(scope["method"]) if scope["type"] == "http" else None
-        self._state = CONNECTING
-        self._disconnect: Message = {"type": "http.disconnect"}
-        if self._http is None:
-            self._disconnect = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        self._http = HTTPExchange(method)
 
     async def receive(self) -> Message:
         inbox = self._inbox
@@ -127,18 +113,17 @@ class ASGIPort(_Port):
             while not inbox.events and not self._over():
                 inbox.waiter = self._worker.loop.create_future()
                 await inbox.waiter
-        return inbox.events.popleft() if inbox.events else dict(self._disconnect)
+        return inbox.events.popleft() if inbox.events else {"type": "http.disconnect"}
 
     def _over(self) -> bool:
-        return self._inbox.gone or (self._http is not None and self._http.done)
+        return self._inbox.gone or self._http.done
 
     async def send(self, message: Message) -> None:
-        if self._inbox.gone:
-            raise ClientGone("the client has left")
-        size = self._send_http(message, self._http) if self._http is not None else self._send_websocket(message)
         inbox = self._inbox
-        inbox.sent += size
-        if self._http is not None and self._http.done and inbox.waiter is not None and not inbox.waiter.done():
+        if inbox.gone:
+            raise ClientGone("the client has left")
+        inbox.sent += self._send(message)
+        if self._http.done and inbox.waiter is not None and not inbox.waiter.done():
             inbox.waiter.set_result(None)
         while inbox.full():
             if inbox.gone:
@@ -146,7 +131,8 @@ class ASGIPort(_Port):
             inbox.room = self._worker.loop.create_future()
             await inbox.room
 
-    def _send_http(self, message: Message, exchange: HTTPExchange) -> int:
+    def _send(self, message: Message) -> int:
+        exchange = self._http
         body = exchange.step(message)
         kind = message["type"]
         out: dict[str, Any] = {"type": kind}
@@ -166,54 +152,14 @@ class ASGIPort(_Port):
             out["path"] = str(message["path"])
         else:
             return 0
-        _post(self._worker, self._call, out, body)
-        return len(body)
-
-    def _send_websocket(self, message: Message) -> int:
-        self._state = next_state(WEBSOCKET, self._state, message)
-        kind = message["type"]
-        out: dict[str, Any] = {"type": kind}
-        body = b""
-        if kind == "websocket.send":
-            data, text = message.get("bytes"), message.get("text")
-            if (data is None) == (text is None):
-                raise AppProtocolError("'websocket.send' takes either 'bytes' or 'text'")
-            if text is not None:
-                if not isinstance(text, str):
-                    raise TypeError(f"the text of 'websocket.send' is {type(text).__name__}, not str")
-                out["text"] = str(text)
-                _post(self._worker, self._call, out, b"")
-                return len(text)
-            body = check_body({"type": kind, "body": data})
-            if not body:
-                out["bytes"] = b""
-        elif kind == "websocket.accept":
-            out["subprotocol"] = message.get("subprotocol")
-            out["headers"] = check_headers(message.get("headers") or ())[0]
-        elif kind == "websocket.close":
-            out["code"] = int(message.get("code") or 1000)
-            out["reason"] = str(message.get("reason") or "")
-        elif kind == "websocket.http.response.start":
-            out["status"] = check_status(message["status"])
-            out["headers"] = check_headers(message.get("headers") or ())[0]
-        else:
-            body = check_body(message)
-            out["more_body"] = bool(message.get("more_body", False))
-            if not out["more_body"]:
-                self._state = CLOSED
-        _post(self._worker, self._call, out, body)
+        post_message(self._worker, self._call, out, body)
         return len(body)
 
     def finish(self) -> None:
         """The app has returned. `AppProtocolError` if its response is not complete."""
-        if self._http is not None:
-            if not self._http.done and not self._inbox.gone:
-                missing = "without a response" if self._http.state == START else "before its response was complete"
-                raise AppProtocolError(f"the app returned {missing}")
-        elif self._state in (CONNECTING, DENYING) and not self._inbox.gone:
-            raise AppProtocolError("the app returned without accepting or closing the WebSocket")
-        elif self._state == OPEN and not self._inbox.gone:
-            _post(self._worker, self._call, {"type": "websocket.close", "code": 1000, "reason": ""}, b"")
+        if not self._http.done and not self._inbox.gone:
+            missing = "without a response" if self._http.state == START else "before its response was complete"
+            raise AppProtocolError(f"the app returned {missing}")
 
 
 class SyncPort(_Port):
@@ -230,7 +176,7 @@ class SyncPort(_Port):
             self._inbox.changed = threading.Event()
 
     def _post(self, message: dict[str, Any], body: bytes = b"") -> None:
-        self._on_loop(_post, self._worker, self._call, message, body)
+        self._on_loop(post_message, self._worker, self._call, message, body)
         if not self._threaded:
             self._flush()
 
@@ -333,7 +279,8 @@ class SyncPort(_Port):
         self._post({"type": "http.response.body", "more_body": False})
 
 
-def _post(worker: Worker, call: int, message: dict[str, Any], body: bytes) -> None:
+def post_message(worker: Worker, call: int, message: dict[str, Any], body: bytes) -> None:
+    """A MESSAGE frame, its body lent if it is large."""
     loan = worker.lend(body) if body else None
     data = f.LOAN if loan is not None else (body or None)
     worker.post((f.MESSAGE, call, message, data), loan)

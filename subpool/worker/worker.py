@@ -226,6 +226,9 @@ class Worker:
                         self.calls.flow(frame)
         except LaneClosed:
             self.stop(0.0)
+        if not self._flushing:  # behind the apps that were woken: what they answer at once goes out in the same turn
+            self._flushing = True
+            self.loop.call_soon(self.flush)
 
     # life
 

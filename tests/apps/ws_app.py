@@ -1,4 +1,5 @@
-"""A bare ASGI app of WebSockets: each path shows one behaviour. Paths of HTTP answer with their name.
+"""A bare ASGI app of WebSockets: each path shows one behaviour. Paths of HTTP answer with their name, /begun
+with `BEGUN`.
 
 `report`, `started` and `gate` in the query are pipes of the test, see `gates`.
 """
@@ -10,6 +11,7 @@ import os
 import gates
 
 WEBSOCKET = {}
+BEGUN = []  # what was called, in order
 
 
 def on(path):
@@ -27,9 +29,11 @@ async def app(scope, receive, send):
         raise RuntimeError("ws_app has no lifespan")
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": scope["path"].encode()})
+        text = json.dumps(BEGUN) if scope["path"] == "/begun" else scope["path"]
+        await send({"type": "http.response.body", "body": text.encode()})
         return
     path = scope["path"].removeprefix("/mounted")
+    BEGUN.append(path)
     await WEBSOCKET[path](scope, receive, send, gates.query(scope["query_string"]))
 
 
@@ -147,6 +151,35 @@ async def late(scope, receive, send, query):
         size = len(content(message)) if message["type"] == "websocket.receive" else message.get("code")
         came.append([message["type"], size])
     report(query, came)
+
+
+@on("/hold")
+async def hold(scope, receive, send, query):
+    """Holds its thread until the gate opens; then reports all that it hears and, when it has waited, how it ends."""
+    gates.signal(query.get("started"))
+    gates.block(query["gate"])
+    came = []
+    try:
+        while not came or came[-1][0] != "websocket.disconnect":
+            message = await receive()
+            came.append([message["type"], message.get("code")])
+        await asyncio.sleep(0)
+        await send({"type": "websocket.accept"})
+    except BaseException as error:
+        came.append([type(error).__name__, None])
+    report(query, came)
+
+
+@on("/stay")
+async def stay(scope, receive, send, query):
+    """Does not go when it is told to; reports what ends it."""
+    await accept(receive, send)
+    message = await receive()
+    try:
+        await asyncio.Event().wait()
+    except BaseException as error:
+        report(query, [message["type"], message["code"], type(error).__name__])
+        raise
 
 
 @on("/count")
