@@ -120,50 +120,6 @@ def test_any_messages_in_any_frames(contents: list[Any], offer: str | None, piec
         assert payload == (content.encode() if isinstance(content, str) else content)
 
 
-PIECES = st.one_of(
-    st.tuples(st.sampled_from([TEXT, BINARY, CONTINUATION, PING, PONG]), st.binary(max_size=3), st.booleans()),
-    st.tuples(st.sampled_from([TEXT, BINARY]), st.sampled_from([b"x" * 125, b"x" * 126, b"\xe2\x98\x83" * 42]),
-              st.just(True)),
-    st.tuples(st.just(TEXT), st.sampled_from([b"ok", "\u2603".encode()]), st.just(True)),
-)  # fmt: skip
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(PIECES, max_size=12), st.binary(max_size=12), st.integers(1, 300), st.sampled_from([None, OFFER]),
-       st.sampled_from([2, 125, 1000]))  # fmt: skip
-def test_plain_frames_are_read_as_wsproto_reads_them(
-    pieces: list[Any], rest: bytes, step: int, offer: str | None, limit: int
-) -> None:
-    """Any frames, right or wrong, and anything behind them: the same as without the short way."""
-    data = b"".join(frame(opcode, payload, fin=fin) for opcode, payload, fin in pieces) + rest + b"\0" * 14
-    here, there = messages(limit, offer), messages(limit, offer)
-    found, expected = [], []
-    for start in range(0, len(data), step):
-        here.feed(data[start : start + step])
-        found += [event for event in here if event[0] != "piece"]
-        if not there._over:
-            there._connection.receive_data(data[start : start + step])
-            expected += [event for event in there._events() if event[0] != "piece"]
-    assert found == expected
-
-
-def test_what_was_read_is_not_kept() -> None:
-    here = messages()
-    here.feed(frame(TEXT, b"a") * 1000)
-    assert len(list(here)) == 1000
-    assert here._data == b""
-
-
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_what_is_sent_is_framed_as_wsproto_does(size: int) -> None:
-    from wsproto.connection import Connection, ConnectionType
-    from wsproto.events import BytesMessage, TextMessage
-
-    there, here = Connection(ConnectionType.SERVER), messages()
-    assert here.binary(b"x" * size) == there.send(BytesMessage(data=b"x" * size))
-    assert here.text("\u00e9" * (size // 2)) == there.send(TextMessage(data="\u00e9" * (size // 2)))
-
-
 def test_inflating_stops_at_the_limit() -> None:
     from subpool.http.ws_deflate import negotiate
 
