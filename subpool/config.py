@@ -86,7 +86,8 @@ class PoolOptions:
                 raise ValueError(
                     f"{name} is {value!r}; it must be one of {', '.join(choices)}{_nearest(value, choices)}"
                 )
-        counts = ["threads", "max_pending", "window", "max_concurrency", "max_websockets", "max_restarts", "max_abandoned"]
+        counts = ["threads", "max_pending", "window", "max_concurrency", "max_websockets"]
+        counts += ["max_restarts", "max_abandoned"]
         if isinstance(self.workers, Mapping):
             check_range(self.workers)
             object.__setattr__(self, "workers", dict(self.workers))
