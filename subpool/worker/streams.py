@@ -22,6 +22,7 @@ from ..channels.exchange import (
     CLOSED,
     CONNECTING,
     DENYING,
+    DONE,
     OPEN,
     START,
     WEBSOCKET,
@@ -316,10 +317,14 @@ class SyncPort(_Port):
         return False
 
     def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
-        """An answer that is there whole."""
-        self.start(status, headers)
-        if body:
-            self.write(body)
+        """An answer that is there whole: it goes out with the end of the call."""
+        code, pairs = asgi_answer(status, headers)
+        if not any(name == b"content-length" for name, _ in pairs):
+            pairs.append((b"content-length", b"%d" % len(body)))
+        start = {"type": "http.response.start", "status": code, "headers": pairs, "reason": status[4:]}
+        self._on_loop(_post, self._worker, self._call, start, b"")
+        self._on_loop(_post, self._worker, self._call, {"type": "http.response.body", "more_body": False}, body)
+        self.state = DONE
 
     def write(self, data: bytes) -> None:
         inbox = self._inbox
@@ -330,7 +335,8 @@ class SyncPort(_Port):
         self._room()
 
     def finish(self) -> None:
-        self._post({"type": "http.response.body", "more_body": False})
+        if self.state is not DONE:
+            self._post({"type": "http.response.body", "more_body": False})
 
 
 def _post(worker: Worker, call: int, message: dict[str, Any], body: bytes) -> None:
