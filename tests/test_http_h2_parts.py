@@ -26,9 +26,11 @@ from h2_kit import (
     frame,
 )
 
+from subpool.channels.exchange import AppProtocolError
 from subpool.http.config import ServerConfig
 from subpool.http.h2_guard import BUDGET, REFILL, RESET, Flood, Guard
-from subpool.http.h2_headers import Malformed, Refused, Request, block, parse, response
+from subpool.http.h2_headers import Malformed, Refused, Request, parse
+from subpool.wire2 import UNKNOWN, fields
 
 ACK = 1
 TALK = [
@@ -174,21 +176,23 @@ def test_any_path_is_a_path_or_refused(path: bytes) -> None:
 
 
 def test_what_a_response_says() -> None:
-    head = response(200, [(b"X-One", b" 1 "), (b"Connection", b"close"), (b"set-cookie", b"a")], False, b"us")
-    assert head == [(b":status", b"200"), (b"x-one", b"1"), (b"set-cookie", b"a"), (b"server", b"us")]
-    assert dict(response(200, [], True, None)).keys() == {b":status", b"date"}
-    assert (b"date", b"mine") in response(200, [(b"Date", b"mine")], True, None)
+    found = fields([(b"X-One", b" 1 "), (b"Connection", b"close"), (b"set-cookie", b"a")])
+    ours = [(b"x-one", b"1"), (b"set-cookie", b"a")]
+    assert found.head(200, UNKNOWN, False, b"us") == [(b":status", b"200"), *ours, (b"server", b"us")]
+    assert found.head(404, 5, False, b"") == [(b":status", b"404"), *ours, (b"content-length", b"5")]
+    assert dict(fields([]).head(200, UNKNOWN, True, b"")).keys() == {b":status", b"date"}
+    mine = [(b"date", b"mine"), (b"server", b"mine"), (b"content-length", b"7")]
+    assert fields(mine).head(200, 7, True, b"us") == [(b":status", b"200"), *mine]
 
 
 def test_responses_of_one_kind_do_not_share() -> None:
     headers = [(b"x", b"y")]
-    first = response(200, headers, False, None)
-    first.append((b"content-length", b"5"))
-    assert response(200, headers, False, None) == [(b":status", b"200"), (b"x", b"y")]
-    assert block(headers)[0] == headers
+    first = fields(headers).head(200, 5, False, b"")
+    assert fields(headers).head(200, 6, False, b"") != first
+    assert fields(headers).pairs == headers
 
 
 @pytest.mark.parametrize("name", [b"a b", b":status", b"a:b", b"\xc3\xa9"])
 def test_names_that_no_response_may_have(name: bytes) -> None:
-    with pytest.raises(ValueError, match="no name"):
-        response(200, [(name, b"x")], False, None)
+    with pytest.raises(AppProtocolError, match="no name"):
+        fields([(name, b"x")])

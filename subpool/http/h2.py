@@ -60,7 +60,7 @@ class H2(asyncio.Protocol):
         self.deadline = NEVER
         self.lingering = False  # nothing is read or sent any more
         self.abandoned = 0  # requests that workers still run though their streams were reset
-        self.server_header = front.config.server_header.encode() if front.config.server_header else None
+        self.server_header = front.config.server_header.encode() if front.config.server_header else b""
         self.h2 = H2Connection(_CONFIG)
         limit = 2 * front.config.max_headers_size + 32 * front.config.max_headers  # what is above gets no answer
         self.h2.decoder.max_header_list_size = limit

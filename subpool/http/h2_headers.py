@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..types import Headers
-from ..wire import date_header
+from ..wire2 import fields
 from .proxy import HEADERS as FORWARDED
 
 if TYPE_CHECKING:
     from .config import ServerConfig
 
-BLOCKS: Final = 256  # header lists of responses that are remembered
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -25,8 +24,6 @@ _TARGET: Final = re.compile(rb"/[!\x24-\x7e\x22\x80-\xff]*")  # origin form: no 
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 _CONNECTION: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _PLAIN: Final = [(b"content-type", b"text/plain; charset=utf-8")]
-_statuses: dict[int, bytes] = {}
-_blocks: dict[tuple[tuple[bytes, bytes], ...], tuple[Headers, frozenset[bytes]]] = {}
 
 
 class Malformed(Exception):
@@ -146,47 +143,7 @@ def check(name: bytes, value: bytes) -> None:
         raise Malformed(f"the header {name!r} is not for HTTP/2")
 
 
-def response(status: int, headers: Headers, date: bool, server: bytes | None) -> Headers:
-    """A response's header list, with what the server adds. `ValueError` names a header that cannot be sent."""
-    clean, names = block(headers)
-    out = [(b":status", status_bytes(status)), *clean]
-    if date and b"date" not in names:
-        out.append((b"date", date_header()[6:-2]))
-    if server is not None and b"server" not in names:
-        out.append((b"server", server))
-    return out
-
-
-def plain(status: int, text: str, more: Headers, server: bytes | None) -> tuple[Headers, bytes]:
+def plain(status: int, text: str, more: Headers, server: bytes) -> tuple[Headers, bytes]:
     """A whole answer of the server itself, in plain text: its header list and its body."""
     body = text.encode() + b"\n"
-    return response(status, [*_PLAIN, (b"content-length", b"%d" % len(body)), *more], True, server), body
-
-
-def block(headers: Headers) -> tuple[Headers, frozenset[bytes]]:
-    """`headers` as they are sent, and their names. `ValueError` names one that cannot be sent."""
-    key = tuple(headers)
-    found = _blocks.get(key)
-    if found is not None:
-        return found
-    clean = []
-    for name, value in headers:
-        name, value = name.lower(), value.strip(b" \t")
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a header")
-        if b"\n" in value or b"\r" in value or b"\0" in value:
-            raise ValueError(f"the header {name!r} has a CR, LF or NUL")
-        if name not in _CONNECTION:
-            clean.append((name, value))
-    found = clean, frozenset(name for name, _ in clean)
-    if len(_blocks) >= BLOCKS:
-        _blocks.clear()
-    _blocks[key] = found
-    return found
-
-
-def status_bytes(status: int) -> bytes:
-    found = _statuses.get(status)
-    if found is None:
-        found = _statuses[status] = b"%d" % status
-    return found
+    return fields([*_PLAIN, *more]).head(status, len(body), True, server), body
