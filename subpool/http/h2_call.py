@@ -103,9 +103,10 @@ class H2Call(Upload):
     def _dispatch(self, mount: Mount, body: bytes | None) -> None:
         connection = self.stream.connection
         front, listener = connection.front, connection.listener
-        client, scheme, headers = connection.client, listener.scheme, self.headers
+        client, scheme = connection.client, listener.scheme
+        headers: Headers | bytes = self.request.block or self.headers
         if self.request.forwarded:
-            client, scheme, headers = front.speaker(listener, client, headers)
+            client, scheme, headers = front.speaker(listener, client, self.headers)
             self.client = client
         site = front.site(listener, mount, scheme, listener.server)
         request = (site, self.method, self.url, headers, client, HTTP2)
