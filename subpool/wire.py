@@ -17,7 +17,7 @@ from typing import Any, Final
 from .channels.exchange import check_headers
 from .types import Headers
 
-KEEP_ALIVE, HTTP10 = 1, 2  # flags of a request
+KEEP_ALIVE, HTTP10, HTTP2 = 1, 2, 4  # flags of a request
 FIRST, LAST, CLOSE, DONE = 1, 2, 4, 8  # flags of a WIRE frame, see `channels.frames`
 WHOLE: Final = FIRST | LAST | DONE  # a response in one frame, with which the call ends and the connection does not
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from ast import literal_eval
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,8 +73,7 @@ async def test_a_request_and_its_response(other: Client, interface: str) -> None
     answer = await other.get("/hello")
     assert (answer.status, answer.body, answer.ended, answer.reset) == (200, b"Hello, World!", True, None)
     assert answer.get("content-type") == "text/plain"
-    if interface == "asgi":
-        assert answer.get("content-length") == "13"
+    assert answer.get("content-length") == "13"
     assert answer.get("date")
     assert answer.get("server") is None
 
@@ -87,7 +88,8 @@ async def test_the_scope(server: Any, client: Client) -> None:
     assert scope["headers"] == [(b"host", authority), (b"x-one", b"1"), (b"accept", b"*/*"), (b"x-one", b"2")]
     assert scope["server"] == ("127.0.0.1", int(client.authority.rpartition(":")[2]))
     assert scope["client"] == client.transport.get_extra_info("sockname")
-    assert scope["extensions"].keys() == {"http.response.trailers", "http.response.early_hint", "subpool"}
+    extensions = {"http.response.trailers", "http.response.early_hint", "http.response.pathsend", "subpool"}
+    assert scope["extensions"].keys() == extensions
 
 
 async def test_a_path_is_decoded_and_kept_raw(client: Client) -> None:
@@ -289,6 +291,42 @@ async def test_large_header_lists_both_ways() -> None:
         assert len(scope["headers"]) == 91
 
 
+@pytest.mark.parametrize("size", [0, 1, 700_000])
+async def test_a_file_by_its_path(client: Client, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(random.Random(size).randbytes(size))
+    answer = await client.get(script(["start", 200], ["pathsend", str(path)]))
+    assert (answer.status, answer.get("content-length"), answer.ended) == (200, str(size), True)
+    assert answer.body == path.read_bytes()
+    answer = await client.get(script(["start", 200], ["pathsend", str(path)]), method="HEAD")
+    assert (answer.get("content-length"), answer.body, answer.ended) == (str(size), b"", True)
+
+
+async def test_a_file_waits_for_its_client(server: Any, fifo: MakeFifo, tmp_path: Path) -> None:
+    path, report = tmp_path / "file", fifo("report")
+    path.write_bytes(b"x" * 2_000_000)
+    async with await connect(server, reads=False, settings={4: 1000}) as client:
+        number = client.request(script(["start", 200], ["pathsend", str(path)], report=report))
+        await client.until(lambda: len(client.answers[number].body) == 1000)
+        assert connection(server)._streams[number].unsent < 600_000
+        client.reset(number)
+        assert await report.wait() == b"pathsend OSError"
+
+
+async def test_a_file_of_wsgi(isolation: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 1000)
+    async with serving(isolation, "http_wsgi:app") as server, await connect(server) as client:
+        answer = await client.get(f"/file-part?path={path}&offset=100")
+        assert answer.body == path.read_bytes()[100:]
+
+
+async def test_a_small_body_goes_with_the_head(other: Client) -> None:
+    for body in (b"", b"x", b"x" * 16384):
+        answer = await other.get("/echo", [("content-length", str(len(body)))], method="POST", body=body)
+        assert answer.body == body
+
+
 # errors of apps
 
 
@@ -315,10 +353,12 @@ async def test_an_error_after_the_start(other: Client) -> None:
         ([["start", 200, [[":status", "200"]]]], 500),
         ([["links", "</a>\r\nx: y"]], 500),
         ([], 500),
-        ([["start", 200], ["pathsend", "/etc/hostname"]], None),
+        ([["start", 200], ["pathsend", "/no/such/file"]], 500),
+        ([["start", 200, [["content-length", "1"]]], ["pathsend", "/etc/passwd"]], 500),
         ([["start", 200], ["body", "x", True]], None),
-        ([["start", 200, [["content-length", "5"]]], ["body", "four"]], None),
-        ([["start", 200, [["content-length", "3"]]], ["body", "four"]], None),
+        ([["start", 200, [["content-length", "5"]]], ["body", "four"]], 500),
+        ([["start", 200, [["content-length", "3"]]], ["body", "four"]], 500),
+        ([["start", 200, [["content-length", "3"]]], ["body", "fo", True], ["body", "ur"]], None),
     ],
 )
 async def test_what_an_app_may_not_send(client: Client, steps: list[Any], status: int | None) -> None:
@@ -464,7 +504,7 @@ async def test_a_response_that_is_not_read_stops_its_app(server: Any, fifo: Make
         await started.wait()
         await client.until(lambda: len(client.answers[number].body) == 1000)
         stream = connection(server)._streams[number]
-        await eventually(lambda: stream.unsent > 256 * 1024)
+        await eventually(lambda: stream.unsent > 192 * 1024)
         small = client.request("/big?900")
         assert (await client.answer(small)).body == b"b" * 900
         assert stream.unsent < 512 * 1024
@@ -609,6 +649,15 @@ async def test_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
         ("GET", "/raise-half", 200, 4, "2"),
     ]
     assert lines[0]["user_agent"] == "test"
+
+
+async def test_the_access_log_tells_who_asked_a_proxy(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "subpool.access")
+    async with serving("subinterpreter", access_log="json") as server, await connect(server) as client:
+        await client.get("/hello", [("x-forwarded-for", "192.0.2.1")])
+        await client.get("/hello")
+        lines = [json.loads(one.getMessage()) for one in caplog.records if one.name == "subpool.access"]
+    assert [one["client"] for one in lines] == ["192.0.2.1", "127.0.0.1"]
 
 
 async def test_on_a_unix_socket(tmp_path: Any) -> None:

@@ -170,6 +170,17 @@ async def test_bad_trailers(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("declared", "sent"), [(5, b"four"), (3, b"four"), (0, b"x"), (1, b"")])
+async def test_a_small_body_that_is_not_as_long_as_it_says(
+    client: Client, journal: Any, declared: int, sent: bytes
+) -> None:  # fmt: skip
+    """It is awaited, so that the app is not called."""
+    number = client.request("/echo", [("content-length", str(declared))], method="POST", end=False)
+    client.data(number, sent, end=True)
+    assert (await client.answer(number)).reset == PROTOCOL_ERROR
+    assert await journal() == []
+
+
+@pytest.mark.parametrize(("declared", "sent"), [(20000, b"x" * 19999), (20000, b"x" * 20001), (20000, b"")])
 async def test_a_body_that_is_not_as_long_as_it_says(
     client: Client, fifo: MakeFifo, declared: int, sent: bytes
 ) -> None:  # fmt: skip
@@ -459,7 +470,7 @@ async def test_a_connection_with_a_stream_is_not_idle(fifo: MakeFifo) -> None:
 
 async def test_a_response_that_does_not_start(fifo: MakeFifo) -> None:
     started = fifo("started")
-    async with serving(KIND, timeout=0.3) as server, await connect(server) as client:
+    async with serving(KIND, timeout=1.5) as server, await connect(server) as client:
         number = client.request(f"/forever?started={started}")
         assert (await client.get("/hello")).status == 200
         answer = await client.answer(number)
@@ -486,6 +497,14 @@ async def test_a_body_that_does_not_come() -> None:
         client.data(number, b"x")
         assert (await client.answer(number)).status == 408
         await eventually(lambda: not calls(server))
+
+
+async def test_a_small_body_that_does_not_come() -> None:
+    async with serving(KIND, body_timeout=0.3, timeout=60.0) as server, await connect(server) as client:
+        number = client.request("/echo", [("content-length", "9")], method="POST", end=False)
+        client.data(number, b"x")
+        assert (await client.answer(number)).status == 408
+        assert json.loads((await client.get("/journal")).body) == []
 
 
 async def test_a_body_that_does_not_come_behind_the_start(fifo: MakeFifo) -> None:
@@ -548,6 +567,16 @@ async def test_a_client_that_does_not_read_its_socket(fifo: MakeFifo) -> None:
         assert sent * 65536 < 16 * 2**20  # what sockets hold, and some
         await eventually(lambda: not server.front.connections)
         client.close()
+
+
+@pytest.mark.parametrize("path", ["/hint-flood?report=", "/tiny?report="])
+async def test_a_flood_of_small_things_waits_for_a_client_that_does_not_read(server: Any, path: str) -> None:
+    """Such an app would never give its worker's thread up."""
+    async with await connect(server) as flooded, await connect(server) as other:
+        flooded.transport.pause_reading()
+        flooded.request(path)
+        await eventually(lambda: calls(server) == 1)
+        assert (await other.get("/hello")).status == 200
 
 
 async def test_the_rest_of_a_body_that_nobody_wants(server: Any, client: Client) -> None:

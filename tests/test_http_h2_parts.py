@@ -1,4 +1,4 @@
-"""The parts of HTTP/2 that need no connection: the guard against floods, header lists."""
+"""The parts of HTTP/2 that need no connection: the guard against floods, header lists, their compression."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 pytest.importorskip("h2")
 pytest.importorskip("pydantic")
 
+import hpack
 from h2_kit import (
     CONTINUATION,
     DATA,
@@ -26,9 +27,13 @@ from h2_kit import (
     frame,
 )
 
+from subpool.channels.exchange import AppProtocolError
 from subpool.http.config import ServerConfig
 from subpool.http.h2_guard import BUDGET, REFILL, RESET, Flood, Guard
-from subpool.http.h2_headers import Malformed, Refused, Request, block, parse, response
+from subpool.http.h2_headers import Familiar, Malformed, Refused, Request, parse
+from subpool.http.h2_library import Decoder, Encoder
+from subpool.wire2 import UNKNOWN, fields
+from subpool.worker.http import split
 
 ACK = 1
 TALK = [
@@ -173,22 +178,94 @@ def test_any_path_is_a_path_or_refused(path: bytes) -> None:
     assert not set(b" \0\r\n\t#") & set(request.target)
 
 
+PAIR = st.sampled_from(
+    [*GOOD, (b":path", b"/z"), (b":path", b"no"), (b":path", b"/" + b"p" * 9000), (b"x-one", b"1"), (b"x-one", b"a b"),
+     (b"cookie", b"c"), (b"expect", b"100-continue"), (b"forwarded", b"for=192.0.2.1"), (b"X", b"bad")]
+)  # fmt: skip
+
+
+def outcome(request: Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in Request.__slots__ if name not in ("block", "room")}
+
+
+@given(st.lists(st.lists(PAIR, max_size=7), max_size=8))
+def test_what_is_familiar_is_what_it_would_be_anyway(many: list[list[tuple[bytes, bytes]]]) -> None:
+    known = Familiar()
+    for more in many:
+        pairs = more if more[:1] == GOOD[:1] else [*GOOD, *more]
+        for _ in range(2):
+            found = known.find(pairs)
+            try:
+                request = parsed(*pairs)
+            except (Malformed, Refused):
+                assert found is None
+                continue
+            if found is None:
+                known.learn(pairs, request)
+            else:
+                assert outcome(found) == outcome(request)
+                assert found.block is not None
+                assert split(found.block) == request.headers
+
+
+def test_a_target_that_does_not_fit_is_not_familiar() -> None:
+    known = Familiar()
+    known.learn(GOOD, parsed(*GOOD))
+    assert known.find(GOOD)
+    for path in (b"/" + b"x" * 8190, b"/a b", b"", b"*"):
+        assert known.find([*GOOD[:3], (b":path", path)]) is None
+
+
+# compression
+
+
+HEADER = st.tuples(st.sampled_from([b"a", b"b", b":status", b"x" * 40]), st.sampled_from([b"", b"1", b"y" * 300]))
+LISTS = st.lists(st.one_of(st.lists(HEADER, max_size=4), st.integers(0, 400)), max_size=30)
+
+
+@given(LISTS)
+def test_what_is_encoded_once_is_understood_again(steps: list[Any]) -> None:
+    """Header lists, and sizes of the table."""
+    ours, theirs = Encoder(), hpack.Decoder()
+    for step in steps:
+        if isinstance(step, int):
+            ours.header_table_size = step
+        else:
+            for _ in range(3):
+                assert list(theirs.decode(ours.encode(step), raw=True)) == step
+
+
+@given(LISTS, st.data())
+def test_what_was_decoded_once_is_decoded_alike(steps: list[Any], data: st.DataObject) -> None:
+    theirs, ours = hpack.Encoder(), Decoder(65536)
+    for step in steps:
+        if isinstance(step, int):
+            theirs.header_table_size = step
+            continue
+        for _ in range(3):
+            never = data.draw(st.booleans())
+            block = theirs.encode([(name, value, never) for name, value in step])
+            assert list(ours.decode(block, raw=True)) == step
+
+
 def test_what_a_response_says() -> None:
-    head = response(200, [(b"X-One", b" 1 "), (b"Connection", b"close"), (b"set-cookie", b"a")], False, b"us")
-    assert head == [(b":status", b"200"), (b"x-one", b"1"), (b"set-cookie", b"a"), (b"server", b"us")]
-    assert dict(response(200, [], True, None)).keys() == {b":status", b"date"}
-    assert (b"date", b"mine") in response(200, [(b"Date", b"mine")], True, None)
+    found = fields([(b"X-One", b" 1 "), (b"Connection", b"close"), (b"set-cookie", b"a")])
+    ours = [(b"x-one", b"1"), (b"set-cookie", b"a")]
+    assert found.head(200, UNKNOWN, False, b"us") == [(b":status", b"200"), *ours, (b"server", b"us")]
+    assert found.head(404, 5, False, b"") == [(b":status", b"404"), *ours, (b"content-length", b"5")]
+    assert dict(fields([]).head(200, UNKNOWN, True, b"")).keys() == {b":status", b"date"}
+    mine = [(b"date", b"mine"), (b"server", b"mine"), (b"content-length", b"7")]
+    assert fields(mine).head(200, 7, True, b"us") == [(b":status", b"200"), *mine]
 
 
 def test_responses_of_one_kind_do_not_share() -> None:
     headers = [(b"x", b"y")]
-    first = response(200, headers, False, None)
-    first.append((b"content-length", b"5"))
-    assert response(200, headers, False, None) == [(b":status", b"200"), (b"x", b"y")]
-    assert block(headers)[0] == headers
+    first = fields(headers).head(200, 5, False, b"")
+    assert fields(headers).head(200, 6, False, b"") != first
+    assert fields(headers).pairs == headers
 
 
 @pytest.mark.parametrize("name", [b"a b", b":status", b"a:b", b"\xc3\xa9"])
 def test_names_that_no_response_may_have(name: bytes) -> None:
-    with pytest.raises(ValueError, match="no name"):
-        response(200, [(name, b"x")], False, None)
+    with pytest.raises(AppProtocolError, match="no name"):
+        fields([(name, b"x")])

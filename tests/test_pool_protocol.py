@@ -30,6 +30,7 @@ ILLEGAL = [
     "two-lengths",
     "start,body-str",
     "length-1,body-xx",
+    "link-crlf",
 ]
 
 

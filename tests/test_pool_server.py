@@ -84,6 +84,14 @@ async def test_early_hints_of_a_wsgi_app(wsgi_pool: Any, offered: bool) -> None:
     assert peer.body == b"final"
 
 
+async def test_a_whole_answer_of_wsgi_has_a_length(wsgi_pool: Any) -> None:
+    peer = Peer(request())
+    await wsgi_pool.handle_asgi(http_scope("/hello"), peer.receive, peer.send)
+    assert (b"content-length", b"13") in peer.sent[0]["headers"]
+    assert [message.get("more_body", False) for message in peer.sent[1:]] == [False]
+    assert peer.body == b"Hello, World!"
+
+
 @BOTH
 async def test_an_app_error_is_raised_to_the_server(pool: Any) -> None:
     from subpool import AppError

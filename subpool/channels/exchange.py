@@ -163,6 +163,8 @@ class HTTPExchange:
             self._start(message)
             return b""
         state = next_state(HTTP, self.state, message)
+        if kind == "http.response.early_hint":  # each link becomes a header
+            check_headers([(b"link", link) for link in message.get("links", ())])
         if kind == "http.response.trailers":
             if not message.get("more_trailers", False):
                 self.state, self.done = DONE, True

@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) over one connection: the library h2 knows frames and states, here each gets to whom it concerns.
+"""HTTP/2 (RFC 9113) over one connection: the library knows frames and states, here each gets to whom it concerns.
 
 A stream (`h2_stream`) serves a request (`h2_call`) or a WebSocket (`h2_websocket`). There is no task and no timer for
 any of them: each has its time, and `deadline` is the first of these.
@@ -13,8 +13,6 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -28,13 +26,12 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from .front import NEVER, Front, Listener
-from .h2_call import H2Call
 from .h2_guard import REFUSED, RESET, Flood, Guard
-from .h2_headers import Malformed, Refused, Request, check, parse
+from .h2_headers import Malformed, check
+from .h2_library import Library
+from .h2_opening import opened
 from .h2_row import HIGH, Row
 from .h2_stream import Stream
 
@@ -42,12 +39,7 @@ log = logging.getLogger("subpool")
 
 STREAMS: Final = 100  # at once; also of those that were reset and that workers still run
 HELD: Final = 65535  # bytes that a client may send on a stream before its app reads
-TABLE: Final = 4096  # bytes of the table that our headers are compressed with, whatever the client allows
 LINGER: Final = 2.0  # seconds that a client has to read our last words
-_CONFIG: Final = H2Configuration(
-    client_side=False, header_encoding=None, validate_inbound_headers=False, normalize_inbound_headers=False,
-    validate_outbound_headers=False, normalize_outbound_headers=False,
-)  # fmt: skip
 
 
 class H2(asyncio.Protocol):
@@ -60,10 +52,9 @@ class H2(asyncio.Protocol):
         self.deadline = NEVER
         self.lingering = False  # nothing is read or sent any more
         self.abandoned = 0  # requests that workers still run though their streams were reset
-        self.server_header = front.config.server_header.encode() if front.config.server_header else None
-        self.h2 = H2Connection(_CONFIG)
+        self.server_header = front.config.server_header.encode() if front.config.server_header else b""
         limit = 2 * front.config.max_headers_size + 32 * front.config.max_headers  # what is above gets no answer
-        self.h2.decoder.max_header_list_size = limit
+        self.h2 = Library(limit)
         self.guard = Guard(limit, front.now)
         self.row = Row(self)
         self._transport: Any = None
@@ -80,7 +71,7 @@ class H2(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = self.row.transport = transport
-        self._greet()
+        transport.write(self.h2.greet(STREAMS, HELD, self.front.config.max_headers_size))
         if not self.front.opened(self):
             self.h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM, b"too many connections")
             self.row.write()
@@ -95,23 +86,6 @@ class H2(asyncio.Protocol):
         self.row.write()
         if self.front.draining:
             self.drain()
-
-    def _greet(self) -> None:
-        """Say what we take (section 3.4)."""
-        said = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
-            SettingCodes.MAX_HEADER_LIST_SIZE: self.front.config.max_headers_size,
-            SettingCodes.INITIAL_WINDOW_SIZE: HELD,
-            SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
-        }
-        # The library ends a connection that has a stream too many; we refuse the stream.
-        meant = {**said, SettingCodes.MAX_CONCURRENT_STREAMS: 2**31 - 1}
-        h2 = self.h2
-        h2.local_settings = Settings(client=False, initial_values=meant)
-        h2.initiate_connection()
-        h2.clear_outbound_data_buffer()
-        self._transport.write(SettingsFrame(0, settings={int(code): value for code, value in said.items()}).serialize())
-        h2.increment_flow_control_window((STREAMS - 1) * HELD)  # so that no stream keeps another from being read
 
     def connection_lost(self, error: Exception | None) -> None:
         self.front.closed(self)
@@ -170,31 +144,16 @@ class H2(asyncio.Protocol):
         windows = self.h2.streams[number]
         windows._expected_content_length = None  # for the library a wrong one is the end of the connection
         stream = Stream(self, number, windows, complete=event.stream_ended is not None)
-        request = Request()
-        refused: Refused | None = None
         try:
-            parse(event.headers, request, self.front.config)
-            if stream.complete and request.length:
-                raise Malformed("there is no body")
+            begin = opened(stream, event.headers)
         except Malformed as error:
             log.debug("request of %s refused: %s", self.client, error)
             self.guard.spend(RESET)
             self.h2.reset_stream(number, ErrorCodes.PROTOCOL_ERROR)
             return
-        except Refused as error:
-            refused = error
         self._streams[number] = stream
         self._idle_due = NEVER
-        if refused is not None:
-            H2Call(next(self.front.ids), stream, request).answer(refused.status, refused.text)
-        elif request.protocol is None:
-            H2Call(next(self.front.ids), stream, request).begin()
-        elif request.protocol == b"websocket":
-            from .h2_websocket import H2WebSocket
-
-            H2WebSocket(next(self.front.ids), stream, request).begin()
-        else:
-            H2Call(next(self.front.ids), stream, request).answer(501, "only WebSocket is known here")
+        begin()
 
     def _on_data(self, event: DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -235,14 +194,13 @@ class H2(asyncio.Protocol):
             self.row.add(self._streams[event.stream_id])
 
     def _on_settings(self, event: RemoteSettingsChanged) -> None:
-        if self.h2.encoder.header_table_size > TABLE:
-            self.h2.encoder.header_table_size = TABLE
+        self.h2.bound()
         for stream in self._streams.values():  # their windows may be wider
             self.row.add(stream)
 
     def _on_goaway(self, event: ConnectionTerminated) -> None:
         """The client opens no more streams, and may wait for those that there are."""
-        self.h2.state_machine.state = ConnectionState.SERVER_OPEN
+        self.h2.go_on()
         self._draining = True
 
     # streams
@@ -308,9 +266,7 @@ class H2(asyncio.Protocol):
             return
         self._draining = True
         self.row.write()
-        last = self.h2.highest_inbound_stream_id
-        # Not by the library, which would send nothing more.
-        self._transport.write(GoAwayFrame(0, last_stream_id=last, error_code=int(ErrorCodes.NO_ERROR)).serialize())
+        self._transport.write(self.h2.goaway())
         for stream in list(self._streams.values()):
             stream.user.drain()
 

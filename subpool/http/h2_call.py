@@ -1,7 +1,8 @@
-"""One HTTP request over HTTP/2: a stream on one side, a generic exchange with a worker on the other.
+"""One HTTP request over HTTP/2: a stream on one side, a call to a worker on the other.
 
-The app may send as much as the client takes and `worker.streams.HIGH_WATER` bytes more: what has left is acknowledged
-to the worker. The request's body: `h2_upload`.
+A worker answers in WIRE frames (`worker.h2`): header lists and data, checked there. The app may send as much as the
+client takes and `worker.streams.HIGH_WATER` bytes more: what has left is acknowledged to the worker. The body of the
+request: `h2_upload`.
 """
 
 from __future__ import annotations
@@ -13,26 +14,25 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final
 
 from h2.errors import ErrorCodes
 
-from ..call import DONE
+from ..call import DONE as OVER
 from ..channels import frames as f
 from ..channels.frames import Frame
 from ..errors import PoolOverloaded, SubpoolError
-from ..scope import pack
 from ..types import Headers
+from ..wire import DONE, FIRST, HTTP2, LAST
 from .failure import answer_for, log_request, told
 from .front import NEVER
-from .h2_headers import Request, block, plain, response
-from .h2_upload import Upload
-from .target import decoded
+from .h2_headers import Request, plain
+from .h2_upload import WHOLE, Upload
 
 if TYPE_CHECKING:
     from ..member import Member
+    from .front import Mount
     from .h2_stream import Stream
 
 log = logging.getLogger("subpool")
 
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
-EXTENSIONS: Final[dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
 
 
 def _guarded[**P](method: Callable[Concatenate[H2Call, P], None]) -> Callable[Concatenate[H2Call, P], None]:
@@ -57,9 +57,9 @@ class H2Call(Upload):
     status = 0
     sent = 0  # bytes of the body of the response
     started_at = 0.0
+    client: tuple[str, int] | None = None  # who asked, where that is not the connection's peer
     dispatched = False
     over = False  # the worker has let go of it
-    trailers: Headers | None = None  # the app has promised some
     unacknowledged = 0
     _told: Member | None = None  # the worker that knows that the client has gone
     _counted = False  # among the connection's `abandoned`
@@ -77,29 +77,40 @@ class H2Call(Upload):
     # to the worker
 
     def begin(self) -> None:
-        """Call the app."""
-        stream = self.stream
-        connection = stream.connection
-        front, listener, client = connection.front, connection.listener, connection.client
-        raw_path, _, query = self.url.partition(b"?")
-        mount = front.find(self.url)
+        """Call the app; if the body is small, when it is here."""
+        stream, request = self.stream, self.request
+        front = stream.connection.front
+        mount = front.only or front.find(self.url)
         if mount is None:
             self.answer(404, "no app is mounted here")
             return
         self.mount = mount
-        if (self.request.length or 0) > mount.max_body:
+        length = request.length
+        if length is not None and length > mount.max_body:
             self.answer(413, "the body of the request is too large")
-            return
-        scheme, headers = listener.scheme, self.headers
+        elif stream.complete:
+            self._dispatch(mount, b"")
+        elif length is None or length > WHOLE or request.expect:
+            self._dispatch(mount, None)
+        else:
+            self.gathers = True
+            self.wait()
+
+    def _gathered(self) -> None:
+        assert self.mount is not None
+        self._dispatch(self.mount, self.whole_body())
+
+    def _dispatch(self, mount: Mount, body: bytes | None) -> None:
+        connection = self.stream.connection
+        front, listener = connection.front, connection.listener
+        client, scheme = connection.client, listener.scheme
+        headers: Headers | bytes = self.request.block or self.headers
         if self.request.forwarded:
-            client, scheme, headers = front.speaker(listener, client, headers)
-        scope = {
-            "type": "http", "http_version": "2", "method": self.method, "scheme": scheme, "path": decoded(raw_path),
-            "raw_path": raw_path, "query_string": query, "root_path": front.config.root_path + mount.prefix,
-            "headers": headers, "client": client, "server": listener.server,
-            "extensions": EXTENSIONS if listener.tls is None else {**EXTENSIONS, "tls": listener.tls},
-        }  # fmt: skip
-        self.frame = (f.CALL_EXCHANGE, self.id, mount.app, None, pack(scope), None)
+            client, scheme, headers = front.speaker(listener, client, self.headers)
+            self.client = client
+        site = front.site(listener, mount, scheme, listener.server)
+        request = (site, self.method, self.url, headers, client, HTTP2)
+        self.frame = (f.CALL_HTTP, self.id, mount.app, None, request, body)
         front.requests += 1
         self.started_at = front.now if front.access is None else front.loop.time()
         try:
@@ -122,7 +133,7 @@ class H2Call(Upload):
             return
         self._told = self.member
         self.mount.engine.leave(self)
-        if self.state == DONE:
+        if self.state == OVER:
             self.over = True
         else:
             self._counted = True
@@ -150,10 +161,12 @@ class H2Call(Upload):
         self.drop()
         self._leave()
 
-    def wrote(self, size: int) -> None:
+    def wrote(self, size: int, weight: int) -> None:
         self.sent += size
-        self.unacknowledged += size
-        if self.unacknowledged >= ACK and self.member is not None and not (self.over or self.gone):
+        if self.over:
+            return
+        self.unacknowledged += weight
+        if self.unacknowledged >= ACK and self.member is not None and not self.gone:
             self.member.link.flow((f.ACK, self.id, self.unacknowledged))
             self.unacknowledged = 0
 
@@ -168,7 +181,7 @@ class H2Call(Upload):
     def expired(self) -> None:
         if self.stream.begun:
             self.stream.reset(ErrorCodes.CANCEL, blame=True)
-        elif self.wants and not self.stream.complete:
+        elif (self.wants or self.gathers) and not self.stream.complete:
             self._refuse(408, "the body of the request did not come in time")
         elif self.mount is not None:
             self.mount.engine.expire(self)
@@ -186,56 +199,38 @@ class H2Call(Upload):
             self.asked()
 
     @_guarded
-    def message(self, message: dict[str, Any], data: Any) -> None:
-        if isinstance(data, memoryview):
-            loan, data = data, bytes(data)
-            if self.member is not None:
-                self.member.give_back(loan)
-        if self.gone:
-            self._tell()
-            return
-        try:
-            self._on_message(message["type"], message, data)
-        except ValueError as error:
-            self._blame(str(error))
-
-    def _on_message(self, kind: str, message: dict[str, Any], data: bytes | None) -> None:
+    def whole(self, member: Member, frame: Frame, body: Any) -> None:
+        self._settled()
+        if isinstance(body, memoryview):
+            body = _copied(member, body)
         stream = self.stream
-        if stream.ending:
-            return
-        if kind == "http.response.body":
-            if data:
-                stream.send(data)
-            if not message["more_body"] and self.trailers is None:
-                stream.end()
-        elif kind == "http.response.start":
-            self._start(message["status"], message)
-        elif kind == "http.response.trailers" and self.trailers is not None:
-            self.trailers += block(message["headers"])[0]
-            if not message["more_trailers"]:
-                stream.end(self.trailers)
-        elif kind == "http.response.early_hint":
-            stream.informational(103, block([(b"link", link) for link in message["links"]])[0])
-        else:
-            self._blame(f"{kind!r} is not offered over HTTP/2")
+        if not (self.gone or stream.ending):
+            self.status = frame[2]
+            stream.due = NEVER
+            stream.answer(frame[4], body, frame[6])
 
-    def _start(self, status: int, message: dict[str, Any]) -> None:
-        if status == 101:
-            self._blame("there is no status 101 in HTTP/2")
-        elif status < 200:
-            self.stream.informational(status, block(message["headers"])[0])
-        else:
-            connection = self.stream.connection
-            headers = message["headers"]
-            head = response(status, headers, connection.front.config.date_header, connection.server_header)
-            self.status = status
-            bodiless = self.method == "HEAD" or status in (204, 304)
-            self.stream.start(head, sized=not bodiless and b"content-length" not in block(headers)[1])
-            if bodiless:
-                self.stream.end()  # with the head: what follows is not sent
-            elif message.get("trailers"):
-                self.trailers = []
-            self.wait()
+    @_guarded
+    def wire(self, member: Member, frame: Frame, body: Any) -> None:
+        flags, head = frame[3], frame[4]
+        if flags & DONE:
+            self._settled()
+        if isinstance(body, memoryview):
+            body = _copied(member, body)
+        stream = self.stream
+        if self.gone:
+            if not flags & DONE:
+                self._tell()
+        elif not stream.ending:
+            if flags & FIRST:
+                self.status = frame[2]
+                stream.start(head)
+                self.wait()
+            elif head is not None:
+                stream.informational(head)
+            if body is not None:
+                stream.send(body)
+            if flags & LAST:
+                stream.end(frame[6] or ())
 
     @_guarded
     def finish(self, frame: Frame) -> None:
@@ -250,18 +245,9 @@ class H2Call(Upload):
         self._settled()
         if self.gone:
             return
-        self._log(told(error))
+        log_request(self.id, self.method, self.url, told(error))
         if not self.stream.ending:
             self._break(*answer_for(error))
-
-    def _blame(self, what: str) -> None:
-        """The app broke its protocol, in a way that the worker lets pass."""
-        self._log(what)
-        self._leave()
-        self._break()
-
-    def _log(self, what: str) -> None:
-        log_request(self.id, self.method, self.url, what)
 
     # responses of our own
 
@@ -287,8 +273,12 @@ class H2Call(Upload):
             return
         self.status = status
         head, body = plain(status, text, more or [], self.stream.connection.server_header)
-        self.stream.start(head, sized=False)
         self.stream.due = NEVER
-        if self.method != "HEAD":
-            self.stream.send(body)
-        self.stream.end()
+        self.stream.answer(head, None if self.method == "HEAD" else body)
+
+
+def _copied(member: Member, loan: memoryview) -> bytes:
+    """A loan as bytes; it is given back. What waits for a client's window may wait for long."""
+    data = bytes(loan)
+    member.give_back(loan)
+    return data

@@ -1,6 +1,9 @@
 """Header lists of HTTP/2 (RFC 9113, section 8): what a request says, what a response may say. No I/O.
 
 Two kinds of refusal: `Malformed` is answered with RST_STREAM, `Refused` with a response of our own.
+
+Clients repeat themselves: what differs between requests is the path, seldom the rest. Lists that were found good are
+remembered without it (`Familiar`), and their workers are sent lines, which they remember likewise (`worker.http.Site`).
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..types import Headers
-from ..wire import date_header
+from ..wire2 import fields
 from .proxy import HEADERS as FORWARDED
 
 if TYPE_CHECKING:
     from .config import ServerConfig
 
-BLOCKS: Final = 256  # header lists of responses that are remembered
+HEADS: Final = 256  # header lists of requests that are remembered
+SMALL: Final = 4096  # bytes of such a list
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -25,8 +29,6 @@ _TARGET: Final = re.compile(rb"/[!\x24-\x7e\x22\x80-\xff]*")  # origin form: no 
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 _CONNECTION: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _PLAIN: Final = [(b"content-type", b"text/plain; charset=utf-8")]
-_statuses: dict[int, bytes] = {}
-_blocks: dict[tuple[tuple[bytes, bytes], ...], tuple[Headers, frozenset[bytes]]] = {}
 
 
 class Malformed(Exception):
@@ -45,7 +47,7 @@ class Refused(Exception):
 class Request:
     """What the header list of a request says."""
 
-    __slots__ = ("expect", "forwarded", "headers", "length", "method", "protocol", "target")
+    __slots__ = ("block", "expect", "forwarded", "headers", "length", "method", "protocol", "room", "target")
 
     def __init__(self) -> None:
         self.method = ""
@@ -55,9 +57,66 @@ class Request:
         self.length: int | None = None
         self.expect = False  # the client waits for 100 Continue
         self.forwarded = False  # there are headers of a proxy
+        self.block: bytes | None = None  # `headers` as lines, of a request whose headers came before
+        self.room = 0  # bytes that the target may have
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target!r:.60}>"
+
+    def again(self, target: bytes) -> Request:
+        """The same with another target. Both have the same list of headers: it is replaced, never changed."""
+        if self.block is None:
+            self.block = b"".join([b"%b: %b\r\n" % pair for pair in self.headers]) + b"\r\n"
+        request = object.__new__(Request)
+        request.method = self.method
+        request.target = target
+        request.protocol = self.protocol
+        request.headers = self.headers
+        request.length = self.length
+        request.expect = self.expect
+        request.forwarded = self.forwarded
+        request.block = self.block
+        return request
+
+
+class Familiar:
+    """Requests that were found good, by their header lists without the path."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], Request] = {}
+
+    def __repr__(self) -> str:
+        return f"<Familiar with {len(self._known)} header lists>"
+
+    def find(self, pairs: Iterable[Any]) -> Request | None:
+        """What `parse` would make of `pairs`, if all but the path is known."""
+        key, target = _without_path(pairs)
+        known = self._known.get(key)
+        if known is None or len(target) > known.room or not _TARGET.fullmatch(target):
+            return None
+        return known.again(target)
+
+    def learn(self, pairs: Iterable[Any], request: Request) -> None:
+        """`parse` has made that of `pairs`."""
+        if request.protocol is None and sum(len(name) + len(value) for name, value in request.headers) <= SMALL:
+            if len(self._known) >= HEADS:
+                self._known.clear()
+            self._known[_without_path(pairs)[0]] = request
+
+
+def _without_path(pairs: Iterable[Any]) -> tuple[tuple[Any, ...], bytes]:
+    """A header list with a mark in place of the path, and the path."""
+    target = b""
+    key: list[Any] = []
+    for pair in pairs:
+        if pair[0] == b":path":
+            target = pair[1]
+            key.append(None)
+        else:
+            key.append(pair)
+    return tuple(key), target
 
 
 def parse(pairs: Iterable[Any], request: Request, config: ServerConfig) -> None:
@@ -108,6 +167,7 @@ def parse(pairs: Iterable[Any], request: Request, config: ServerConfig) -> None:
     if not _TARGET.fullmatch(request.target) and not (request.target == b"*" and request.method == "OPTIONS"):
         raise Refused(400, "the target is not valid")
     headers.insert(0, (b"host", host))
+    request.room = min(config.max_request_line, config.max_headers_size - size + len(request.target))
 
 
 def _control(pseudo: dict[bytes, bytes], request: Request) -> None:
@@ -146,47 +206,7 @@ def check(name: bytes, value: bytes) -> None:
         raise Malformed(f"the header {name!r} is not for HTTP/2")
 
 
-def response(status: int, headers: Headers, date: bool, server: bytes | None) -> Headers:
-    """A response's header list, with what the server adds. `ValueError` names a header that cannot be sent."""
-    clean, names = block(headers)
-    out = [(b":status", status_bytes(status)), *clean]
-    if date and b"date" not in names:
-        out.append((b"date", date_header()[6:-2]))
-    if server is not None and b"server" not in names:
-        out.append((b"server", server))
-    return out
-
-
-def plain(status: int, text: str, more: Headers, server: bytes | None) -> tuple[Headers, bytes]:
+def plain(status: int, text: str, more: Headers, server: bytes) -> tuple[Headers, bytes]:
     """A whole answer of the server itself, in plain text: its header list and its body."""
     body = text.encode() + b"\n"
-    return response(status, [*_PLAIN, (b"content-length", b"%d" % len(body)), *more], True, server), body
-
-
-def block(headers: Headers) -> tuple[Headers, frozenset[bytes]]:
-    """`headers` as they are sent, and their names. `ValueError` names one that cannot be sent."""
-    key = tuple(headers)
-    found = _blocks.get(key)
-    if found is not None:
-        return found
-    clean = []
-    for name, value in headers:
-        name, value = name.lower(), value.strip(b" \t")
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a header")
-        if b"\n" in value or b"\r" in value or b"\0" in value:
-            raise ValueError(f"the header {name!r} has a CR, LF or NUL")
-        if name not in _CONNECTION:
-            clean.append((name, value))
-    found = clean, frozenset(name for name, _ in clean)
-    if len(_blocks) >= BLOCKS:
-        _blocks.clear()
-    _blocks[key] = found
-    return found
-
-
-def status_bytes(status: int) -> bytes:
-    found = _statuses.get(status)
-    if found is None:
-        found = _statuses[status] = b"%d" % status
-    return found
+    return fields([*_PLAIN, *more]).head(status, len(body), True, server), body

@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 
 from .front import NEVER
 from .h2_guard import SENT, SERVED
-from .h2_stream import ENDED, FRAME, MORE, SHUT, STARVED, Stream
+from .h2_stream import ENDED, MORE, SHUT, STARVED, Stream
 
 if TYPE_CHECKING:
     from .h2 import H2
@@ -27,8 +27,8 @@ class Row:
     """The sending half of a connection. `due`: when the transport must have moved, while it is full."""
 
     __slots__ = (
-        "_connection", "_held_up", "_paused", "_row", "_scheduled", "_sent_at", "_starved", "_unwritten", "due",
-        "transport",
+        "_connection", "_handed", "_held_up", "_paused", "_row", "_scheduled", "_sent_at", "_starved", "_unwritten",
+        "due", "transport",
     )  # fmt: skip
 
     def __init__(self, connection: H2) -> None:
@@ -38,6 +38,7 @@ class Row:
         self._row: deque[Stream] = deque()
         self._starved: list[Stream] = []  # streams that wait for room in the connection's window
         self._scheduled = False
+        self._handed = 0  # bytes of data that the library has, since it was last asked for what to write
         self._paused = False  # the client reads slowly
         self._held_up = False  # so slowly that it is not read either
         self._unwritten = 0  # bytes that were in the transport when `due` was set
@@ -86,7 +87,7 @@ class Row:
             if not stream.over:
                 frames += 1
                 self._advance(stream)
-                if not frames % (HIGH // FRAME):
+                if self._handed >= HIGH:  # the transport is to say when it has enough
                     self.write()
         self.write()
         if row and not self._paused:
@@ -105,6 +106,7 @@ class Row:
         unsent = stream.unsent
         outcome = stream.write()
         if stream.unsent < unsent:
+            self._handed += unsent - stream.unsent
             self._sent_at = connection.front.now
             connection.guard.earn(SENT)
         if outcome == MORE:
@@ -134,6 +136,7 @@ class Row:
 
     def write(self) -> None:
         """Write what the library has."""
+        self._handed = 0
         data = self._connection.h2.data_to_send()
         if data:
             self.transport.write(data)

@@ -3,8 +3,8 @@
 What goes over it is its user's concern: an HTTP request (`h2_call`) or a WebSocket (`h2_websocket`).
 
 Out: the user gives a head, data, an end; the connection calls `write` when the stream's turn has come, and each call
-hands one DATA frame at most to the library. In: `receive` passes data on; the client may send more when the user says
-`read`.
+hands one DATA frame or one informational response at most to the library. In: `receive` passes data on; the client may
+send more when the user says `read`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from h2.errors import ErrorCodes
 
 from ..types import Headers
+from ..wire import WEIGHT
+from ..wire2 import weight
 from .front import NEVER
 from .h2_guard import RESET
-from .h2_headers import status_bytes
 
 if TYPE_CHECKING:
     from h2.stream import H2Stream
@@ -35,8 +36,8 @@ class User(Protocol):
     def received(self, data: bytes, last: bool) -> None:
         """Data of the client; none at all may come with `last`. What was made use of is told with `Stream.read`."""
 
-    def wrote(self, size: int) -> None:
-        """So much of the data has been sent."""
+    def wrote(self, size: int, weight: int) -> None:
+        """So much of the data has been sent; `weight` is what that counted for, see `wire.WEIGHT`."""
 
     def ended(self) -> None:
         """Everything has been sent."""
@@ -55,8 +56,8 @@ class Stream:
     """`number` is its id, `complete` says that the client has sent all it will."""
 
     __slots__ = (
-        "_ending", "_h2", "_head", "_offset", "_queue", "_sized", "_trailers", "_windows", "begun", "complete",
-        "connection", "due", "number", "over", "queued", "unsent", "user", "write_due",
+        "_early", "_ending", "_h2", "_head", "_offset", "_queue", "_sized", "_trailers", "_windows", "begun",
+        "complete", "connection", "due", "number", "over", "queued", "unsent", "user", "write_due",
     )  # fmt: skip
 
     def __init__(self, connection: H2, number: int, windows: H2Stream, *, complete: bool) -> None:
@@ -72,6 +73,7 @@ class Stream:
         self.begun = False  # the head of a final response is given
         self._h2 = connection.h2
         self._windows = windows
+        self._early: deque[Headers] = deque()  # informational responses
         self._head: Headers | None = None
         self._sized = False
         self._queue: deque[bytes] = deque()
@@ -110,13 +112,24 @@ class Stream:
         """Whether the user has said everything."""
         return self._ending or self.over
 
-    def informational(self, status: int, headers: Headers) -> None:
+    def informational(self, headers: Headers) -> None:
         """A 1xx response."""
         if not self.over and not self.begun:
-            self._h2.send_headers(self.number, [(b":status", status_bytes(status)), *headers])
-            self.connection.row.schedule()
+            self._early.append(headers)
+            self.connection.row.add(self)
 
-    def start(self, headers: Headers, sized: bool) -> None:
+    def answer(self, headers: Headers, body: bytes | None, trailers: Headers | None = None) -> None:
+        """A whole response."""
+        self.begun = self._ending = True
+        self._head = headers
+        if body:
+            self._queue.append(body)
+            self.unsent = len(body)
+        if trailers:
+            self._trailers = trailers
+        self.connection.row.add(self)
+
+    def start(self, headers: Headers, sized: bool = False) -> None:
         """The head of the response. `sized`: a content-length is added if the body is whole before it leaves."""
         self.begun = True
         self._head = headers
@@ -143,10 +156,15 @@ class Stream:
         """
         h2, number, ending = self._h2, self.number, self._ending
         queue = self._queue
+        if self._early:
+            head = self._early.popleft()
+            h2.send_headers(number, head)
+            self.user.wrote(0, weight(head) + WEIGHT)
+            return MORE if self._early or self.begun else IDLE
         if self._head is not None:
             head, self._head = self._head, None
             if ending and self._sized and not self._trailers:
-                head.append((b"content-length", b"%d" % self.unsent))
+                head = [*head, (b"content-length", b"%d" % self.unsent)]
             last = ending and not queue and not self._trailers
             h2.send_headers(number, head, end_stream=last)
             if last:
@@ -158,7 +176,9 @@ class Stream:
             size = min(left, room, h2.outbound_flow_control_window, FRAME)
             if size <= 0:
                 return SHUT if room <= 0 else STARVED
+            counted = size
             if size == left:
+                counted += WEIGHT
                 data = piece[self._offset :] if self._offset else piece
                 queue.popleft()
                 self._offset = 0
@@ -168,7 +188,7 @@ class Stream:
             self.unsent -= size
             last = ending and not queue and not self._trailers
             h2.send_data(number, data, end_stream=last)
-            self.user.wrote(size)
+            self.user.wrote(size, counted)
             if last:
                 return ENDED
             return MORE if queue or ending else IDLE
@@ -210,6 +230,7 @@ class Stream:
         self.over = True
         self.due = self.write_due = NEVER
         self._queue.clear()
+        self._early.clear()
         self._head = None
         self.unsent = 0
         self.connection.forget(self)

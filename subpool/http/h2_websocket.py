@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from h2.errors import ErrorCodes
 
+from ..channels.exchange import AppProtocolError
 from ..types import Headers
+from ..wire2 import UNKNOWN, fields
 from .front import NEVER
-from .h2_headers import Request, block, plain, response
+from .h2_headers import Request, plain
 from .ws_handshake import open_session
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class H2WebSocket:
         unread, self._unread = self._unread, 0
         self._stream.read(unread)
 
-    def wrote(self, size: int) -> None:
+    def wrote(self, size: int, weight: int) -> None:
         self.sent += size
         if self._full and not self._stream.unsent:
             self._full = False
@@ -118,12 +120,13 @@ class H2WebSocket:
     def _start(self, status: int, headers: Headers, sized: bool = False) -> None:
         connection = self._stream.connection
         try:
-            head = response(status, headers, connection.front.config.date_header, connection.server_header)
-        except ValueError:
+            found = fields(headers)
+        except AppProtocolError:
             self._stream.reset(ErrorCodes.INTERNAL_ERROR)
             return
         self.status = status
-        self._stream.start(head, sized=sized and b"content-length" not in block(headers)[1])
+        head = found.head(status, UNKNOWN, connection.front.config.date_header, connection.server_header)
+        self._stream.start(head, sized=sized and found.length < 0)
 
     def _answered(self) -> None:
         connection = self._stream.connection

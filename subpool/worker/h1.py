@@ -66,9 +66,10 @@ class H1Port(HTTPExchange):
     _begun = False
     _holding = True
     _answer: bytes | None = None  # the body of a response that was sent in one go, and has not been posted yet
-    _held: tuple[int, bytes, bytes, bytes] | None = None  # flags, head, body, tail of the last frame
+    _held: tuple[int, Any, bytes, Any] | None = None  # flags, head, body, tail of the last frame
     _inbox: Inbox | None = None
     _streamed = False
+    _trailers: Headers = ()  # type: ignore[assignment]
 
     def __init__(self, worker: Worker, call: int, request: Request, site: Site, body: bytes | None) -> None:
         if request[1] == "HEAD":
@@ -153,8 +154,7 @@ class H1Port(HTTPExchange):
             if kind == "http.response.start":
                 status = get("status")
                 if self.state is START and type(status) is int and 200 <= status <= 599 and not get("trailers"):
-                    self._block = found = block(get("headers") or ())
-                    self._left = found.length
+                    self._left = self._keep(get("headers") or ())
                     self.status = status
                     if status == 204 or status == 304:
                         self._bodiless = True
@@ -183,14 +183,16 @@ class H1Port(HTTPExchange):
         elif kind == "http.response.start":
             if self.state is START:
                 self._interim(message["status"], message.get("headers") or ())
+            elif not self._holding:
+                self._started()
         elif kind == "http.response.early_hint":
             self._interim(103, [(b"link", bytes(link)) for link in message.get("links", ())])
         elif kind == "http.response.trailers":
-            self._trailers += check_headers(message.get("headers") or ())[0]
+            self._trailers = [*self._trailers, *check_headers(message.get("headers") or ())[0]]
             if self.done:
-                self._post(LAST, b"", b"", self._wire.end(self._trailers))
+                self._end(self._trailers)
         elif kind == "http.response.pathsend":
-            self._file(os.fspath(message["path"]))
+            await self._file(os.fspath(message["path"]))
         inbox = self._inbox
         if inbox is not None:
             if self.done:
@@ -198,6 +200,9 @@ class H1Port(HTTPExchange):
                     inbox.waiter.set_result(None)
             elif inbox.full():
                 await self._room(inbox)
+
+    def _started(self) -> None:
+        """The response has a head: it goes out with the first of the body."""
 
     def _interim(self, status: int, headers: Iterable[Any]) -> None:
         head = informational(status, headers)
@@ -232,9 +237,9 @@ class H1Port(HTTPExchange):
             inbox.room = self._worker.loop.create_future()
             await inbox.room
 
-    def _file(self, path: str) -> None:
+    async def _file(self, path: str) -> None:
         """`http.response.pathsend` (ASGI "Path Send"): the bytes of a file are the whole body."""
-        with open(path, "rb") as file:
+        with open(path, "rb") as file:  # noqa: ASYNC230  it is only given away
             size = os.fstat(file.fileno()).st_size
             if self._left not in (-1, size) and not self._bodiless:
                 raise AppProtocolError(f"the file has {size} bytes, its Content-Length says {self._left}")
@@ -252,7 +257,6 @@ class H1Port(HTTPExchange):
 
     def _head(self, length: int) -> bytes:
         self._begun = True
-        self._trailers: Headers = []
         self._wire = Wire(self._flags, self._site.date, self._site.extra)
         return self._wire.head(self.status, self._block, length, bodiless=self._bodiless)
 
@@ -271,6 +275,9 @@ class H1Port(HTTPExchange):
             flags |= LAST
             tail += wire.end()
         self._post(flags, head, body, tail)
+
+    def _end(self, trailers: Headers) -> None:
+        self._post(LAST, b"", b"", self._wire.end(trailers))
 
     def _post(self, flags: int, head: bytes, body: bytes = b"", tail: bytes = b"") -> None:
         if flags & LAST:

@@ -1,7 +1,7 @@
-"""A worker's side of HTTP/1.1: from the request as the front parsed it to the response as it goes onto the wire.
+"""A worker's side of HTTP: from the request as the front parsed it to the response as it goes onto the wire.
 
 The front sends what it has without making anything of it (`Request`); the scope or environ is built here, and here the
-response is checked and serialised (`h1`). Every call ends with a frame that says DONE, with END, or with ERROR.
+response is checked and serialised (`h1`, `h2`). Every call ends with a frame that says DONE, with END, or with ERROR.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..environ import add_headers, complete, from_scope, ignore_hints
 from ..types import Headers
-from ..wire import HTTP10
+from ..wire import HTTP2, HTTP10
 from ..wsgi_io import ErrorStream, make_input
 from .apps import App
 from .h1 import H1Port, H1SyncPort
+from .h2 import H2Port, H2SyncPort
 from .interrupt import resume
 from .wsgi import Serving
 
@@ -37,22 +38,23 @@ class Request(NamedTuple):
     target: bytes  # origin form: path and query
     headers: Headers | bytes  # names in lower case; or the lines as they came, if they came before
     client: tuple[str, int] | None
-    flags: int  # `wire.KEEP_ALIVE`, `wire.HTTP10`
+    flags: int  # `wire.KEEP_ALIVE`, `wire.HTTP10`, `wire.HTTP2`
 
 
 class Site:
     """`Request.site` as it is used."""
 
-    __slots__ = ("_environ", "_heads", "date", "extensions", "extra", "mount", "template")
+    __slots__ = ("_environ", "_heads", "date", "extensions", "extra", "mount", "server", "template")
 
     def __init__(self, blob: bytes, common: dict[str, Any]) -> None:
         fields = marshal.loads(blob, allow_code=False)
         # a scope with every key: a copy of it never has to grow
         scope = dict.fromkeys(SCOPE)
         self.template: dict[str, Any] = {**scope, "type": "http", "http_version": "1.1", **fields["scope"]}
-        self.extensions: dict[str, Any] = fields["extensions"]  # besides those that HTTP/1.1 has anyway
+        self.extensions: dict[str, Any] = fields["extensions"]  # besides those that all but HTTP/1.0 have
         self.date: bool = fields["date"]
-        self.extra: bytes = fields["extra"]
+        self.extra: bytes = fields["extra"]  # the `server` header as a line, or nothing
+        self.server = self.extra.partition(b": ")[2].rstrip()
         self.mount: str = fields["mount"]  # prefix
         environ = from_scope({**self.template, "path": "", "method": "", "query_string": b"", "headers": ()})
         self._environ = {**complete(environ, stream=None, errors=None, multithread=False, worker=0), **common}
@@ -137,7 +139,9 @@ def build_scope(site: Site, request: Request, state: dict[str, Any], worker: int
     if site.extensions:
         for name, value in site.extensions.items():
             extensions[name] = value.copy()
-    if flags & HTTP10:
+    if flags & HTTP2:
+        scope["http_version"] = "2"
+    elif flags & HTTP10:
         scope["http_version"] = "1.0"
         del extensions["http.response.early_hint"], extensions["http.response.trailers"]
     return scope
@@ -163,7 +167,7 @@ def build_environ(site: Site, request: Request) -> dict[str, Any]:
     environ["REQUEST_METHOD"] = method
     environ["PATH_INFO"] = path
     environ["QUERY_STRING"] = query
-    environ["SERVER_PROTOCOL"] = "HTTP/1.0" if flags & HTTP10 else "HTTP/1.1"
+    environ["SERVER_PROTOCOL"] = "HTTP/2" if flags & HTTP2 else "HTTP/1.0" if flags & HTTP10 else "HTTP/1.1"
     if client is not None:
         environ["REMOTE_ADDR"] = client[0]
         environ["REMOTE_PORT"] = str(client[1])
@@ -189,7 +193,7 @@ class HTTPCalls:
         port = None
         try:
             site = self._sites[request[0]]
-            port = H1Port(worker, call, request, site, body)
+            port = (H2Port if request[5] & HTTP2 else H1Port)(worker, call, request, site, body)
             coro: Any = app.app(build_scope(site, request, app.scopes.state, worker.id), port.receive, port.send)
             try:
                 yielded = coro.send(None)
@@ -214,7 +218,8 @@ class HTTPCalls:
         threads = worker.calls.wsgi
         try:
             site = self._sites[request[0]]
-            port = H1SyncPort(worker, call, threads.threaded, request, site)
+            make = H2SyncPort if request[5] & HTTP2 else H1SyncPort
+            port = make(worker, call, threads.threaded, request, site)
             errors = ErrorStream(call)
             environ = build_environ(site, request)
             environ["wsgi.input"] = make_input(b"", port.pull) if body is None else make_input(body, None)

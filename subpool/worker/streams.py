@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
-from ..channels.exchange import BODY, START, AppProtocolError, HTTPExchange, check_headers, check_status
+from ..channels.exchange import BODY, DONE, START, AppProtocolError, HTTPExchange, check_headers, check_status
 from ..errors import ClientGone
 from ..types import Message
 from .answers import asgi_answer
@@ -262,10 +262,14 @@ class SyncPort(_Port):
         return False
 
     def whole(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
-        """An answer that is there whole."""
-        self.start(status, headers)
-        if body:
-            self.write(body)
+        """An answer that is there whole: it goes out with the end of the call."""
+        code, pairs = asgi_answer(status, headers)
+        if not any(name == b"content-length" for name, _ in pairs):
+            pairs.append((b"content-length", b"%d" % len(body)))
+        start = {"type": "http.response.start", "status": code, "headers": pairs, "reason": status[4:]}
+        self._on_loop(post_message, self._worker, self._call, start, b"")
+        self._on_loop(post_message, self._worker, self._call, {"type": "http.response.body", "more_body": False}, body)
+        self.state = DONE
 
     def write(self, data: bytes) -> None:
         inbox = self._inbox
@@ -276,7 +280,8 @@ class SyncPort(_Port):
         self._room()
 
     def finish(self) -> None:
-        self._post({"type": "http.response.body", "more_body": False})
+        if self.state is not DONE:
+            self._post({"type": "http.response.body", "more_body": False})
 
 
 def post_message(worker: Worker, call: int, message: dict[str, Any], body: bytes) -> None:

@@ -159,6 +159,7 @@ STEPS = {
     "body": {"type": "http.response.body", "body": b"x"},
     "more": {"type": "http.response.body", "body": b"x", "more_body": True},
     "hint": {"type": "http.response.start", "status": 103, "headers": [(b"link", b"</a.css>")]},
+    "link-crlf": {"type": "http.response.early_hint", "links": [b"</a.css>\r\nx: y"]},
     "unknown": {"type": "http.response.nonsense"},
     "websocket": {"type": "websocket.accept"},
     "untyped": {"status": 200},

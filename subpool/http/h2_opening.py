@@ -1,0 +1,40 @@
+"""What a stream is opened for: an app's request, a WebSocket, or an answer of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .h2_call import H2Call
+from .h2_headers import Malformed, Refused, Request, parse
+
+if TYPE_CHECKING:
+    from .h2_stream import Stream
+
+
+def opened(stream: Stream, pairs: Any) -> Callable[[], None]:
+    """Give the stream its user, by the header list of its request; to be called when the stream is known. `Malformed`
+    if there is none."""
+    front = stream.connection.front
+    request = front.familiar.find(pairs)
+    refused = None
+    if request is None:
+        request = Request()
+        try:
+            parse(pairs, request, front.config)
+            front.familiar.learn(pairs, request)
+        except Refused as error:
+            refused = error
+    if stream.complete and request.length:
+        raise Malformed("there is no body")
+    number = next(front.ids)
+    if refused is not None:
+        return partial(H2Call(number, stream, request).answer, refused.status, refused.text)
+    if request.protocol is None:
+        return H2Call(number, stream, request).begin
+    if request.protocol != b"websocket":
+        return partial(H2Call(number, stream, request).answer, 501, "only WebSocket is known here")
+    from .h2_websocket import H2WebSocket
+
+    return H2WebSocket(number, stream, request).begin
