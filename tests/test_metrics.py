@@ -66,7 +66,10 @@ class Listening:
     """A listener of metrics, for as long as the block."""
 
     def __init__(self, given: Callable[[], dict[str, Any]] | None = None, bind: str = "127.0.0.1:0") -> None:
-        self.metrics = Metrics(bind, 0o600, given or (lambda: status(worker(1))))
+        async def now() -> dict[str, Any]:
+            return given() if given is not None else status(worker(1))
+
+        self.metrics = Metrics(bind, 0o600, now)
 
     async def __aenter__(self) -> Self:
         await self.metrics.start()
@@ -209,7 +212,7 @@ def test_addresses() -> None:
         async with Listening() as there:
             taken = there.metrics.address.removeprefix("http://")
             with pytest.raises(OSError, match=f"cannot listen on {taken}: Address already in use"):
-                await Metrics(taken, 0o600, status).start()
+                await Metrics(taken, 0o600, there.metrics._status).start()
         with short_folder() as folder:
             path = f"{folder}/metrics.sock"
             async with Listening(bind=f"unix:{path}") as there:
