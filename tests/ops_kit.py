@@ -58,7 +58,7 @@ class Served:
 
     @property
     def address(self) -> tuple[str, int]:
-        return "127.0.0.1", int(self.wait_for(r"listening on http://127\.0\.0\.1:(\d+)")[1])
+        return "127.0.0.1", int(self.wait_for(r"listening on https?://127\.0\.0\.1:(\d+)")[1])
 
     @property
     def metrics(self) -> tuple[str, int]:

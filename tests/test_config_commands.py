@@ -91,6 +91,8 @@ def test_thirty_wrong_values_are_thirty_findings(tmp_path: Path, capsys: pytest.
     assert len(lines) == 30
     for (number, words), line in zip(expected, lines, strict=True):
         assert line.startswith(f"{file}:{number}: {words}")
+    assert cli.main(["serve", "--config", file]) == 1, "and nothing is started"
+    assert capsys.readouterr() == ("", "\n".join(["subpool: error: 30 problems in the configuration", *lines, ""]))
 
 
 def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

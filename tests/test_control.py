@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 pytest.importorskip("httptools")
 
-from subpool import SubpoolError, control
+from subpool import SubpoolError, control, reception
 from subpool.control import Control
 from subpool.reception import Peer
 from subpool.remote import Remote, RemoteError, live_servers
@@ -291,6 +292,29 @@ def test_a_handler_goes_on_without_its_client(folder: Path, run: Callable[[Main]
             await eventually(lambda: " 0 clients" in repr(there))
 
     run(main)
+
+
+def test_no_descriptors_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reception, "RETRY", 0.01)
+    tried = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        accept = loop.sock_accept
+
+        async def sock_accept(sock: socket.socket) -> Any:
+            tried.append(sock)
+            if len(tried) < 3:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return await accept(sock)
+
+        monkeypatch.setattr(loop, "sock_accept", sock_accept)
+        async with controlled(folder) as there:
+            with Client(there.path) as one:
+                assert await one.ask({"command": "status"}) == {"result": {"pid": 1}}
+
+    asyncio.run(main())
+    assert 3 <= len(tried) <= 4
 
 
 # the commands

@@ -7,7 +7,7 @@ not among the counters; the labels `pool` (its number, `subpool_pool_info` has i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -29,13 +29,12 @@ _FIELDS: Final = {"worker_restarts": "restarts", "worker_recycles": "recycled"}
 
 
 class ServerCollector(Collector):
-    """Makes the metrics of `status()`, which is what `Server.status` gives, when they are asked for."""
+    """Makes the metrics of `status`, which is what `Server.status` gives."""
 
-    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
-        self._status = status
+    status: dict[str, Any]
 
     def collect(self) -> Iterator[Metric]:
-        status = self._status()
+        status = self.status
         yield InfoMetricFamily("subpool", "The server", {"version": __version__})
         yield GaugeMetricFamily("subpool_ready", "1 while it takes requests, else 0", float(not unready(status)))
         yield GaugeMetricFamily("subpool_connections", "Connections that are open", status["connections"])
@@ -102,14 +101,16 @@ def unready(status: dict[str, Any]) -> str:
     return ""
 
 
-def exposition(status: Callable[[], dict[str, Any]]) -> Callable[[str], tuple[bytes, str]]:
-    """What answers a header Accept with the metrics of `status()` and of this process, and their content type."""
-    registry = CollectorRegistry()
-    registry.register(ServerCollector(status))
-    ProcessCollector(registry=registry)
+class Exposition:
+    """Called with a header Accept and a status: its metrics and those of this process, and their content type."""
 
-    def answer(accept: str) -> tuple[bytes, str]:
+    def __init__(self) -> None:
+        self._collector = ServerCollector()
+        self._registry = CollectorRegistry()
+        self._registry.register(self._collector)
+        ProcessCollector(registry=self._registry)
+
+    def __call__(self, accept: str, status: dict[str, Any]) -> tuple[bytes, str]:
         encode, kind = choose_encoder(accept)
-        return encode(registry), kind
-
-    return answer
+        self._collector.status = status
+        return encode(self._registry), kind

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -37,9 +37,9 @@ Answer = tuple[HTTPStatus, bytes, str]
 
 
 class Metrics:
-    """Answers from `status()`, which is what `Server.status` gives, between `start` and `close`."""
+    """Answers from `await status()`, which is what `Server.status` gives, between `start` and `close`."""
 
-    def __init__(self, bind: str, unix_mode: int, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, bind: str, unix_mode: int, status: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self.address = bind
         self._mode = unix_mode
         self._status = status
@@ -58,7 +58,7 @@ class Metrics:
                 raise
             told = "metrics_bind: needs prometheus_client, which is not installed: pip install 'subpool[metrics]'"
             raise ConfigError([told]) from None
-        self._expose = collector.exposition(self._status)
+        self._expose = collector.Exposition()
         self._unready = collector.unready
         self._reception = Reception(self._bind(), self._serve, CLIENTS)
 
@@ -94,11 +94,11 @@ class Metrics:
             except Overlong:
                 head, answer = b"", (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"", TEXT)
             else:
-                answer = self._answer(head)
+                answer = await self._answer(head)
             await peer.send(response(answer, head.startswith(b"HEAD ")))
             await peer.finish()
 
-    def _answer(self, head: bytes) -> Answer:
+    async def _answer(self, head: bytes) -> Answer:
         request = _REQUEST.match(head)
         if request is None:
             return HTTPStatus.BAD_REQUEST, b"", TEXT
@@ -111,12 +111,13 @@ class Metrics:
         if path == b"/healthz":
             return HTTPStatus.OK, b"alive\n", TEXT
         try:
+            now = await self._status()
             if path == b"/readyz":
-                why = self._unready(self._status())
+                why = self._unready(now)
                 status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
                 return status, f"{why or 'ready'}\n".encode(), TEXT
             accept = _ACCEPT.search(head)
-            return HTTPStatus.OK, *self._expose(accept[1].decode("ascii") if accept else "")
+            return HTTPStatus.OK, *self._expose(accept[1].decode("ascii") if accept else "", now)
         except Exception:
             log.exception("%s could not be answered", path.decode("ascii"))
             return HTTPStatus.INTERNAL_SERVER_ERROR, b"", TEXT

@@ -9,23 +9,36 @@ import asyncio
 import logging
 import platform
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
 from ..control import Control, Handler, own_path
 from ..errors import SubpoolError
 
 if TYPE_CHECKING:
+    from .config import ServerConfig
     from .metrics import Metrics
-    from .server import Server
 
 log = logging.getLogger("subpool")
+
+
+class Operated(Protocol):
+    """What is asked of a server. `reload` answers what is wrong with the new code, or None."""
+
+    config: ServerConfig
+    state: str
+
+    def status(self) -> dict[str, Any]: ...
+    async def reload(self) -> str | None: ...
+    async def scale(self, count: int) -> list[int]: ...
+    async def recycle(self, worker: int) -> None: ...
+    def request_stop(self) -> None: ...
 
 
 class Operations:
     """`serving`: the process is the server's own; embedded, it has a control socket only at a path that was given."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Operated) -> None:
         self.serving = False
         self._server = server
         self._since = time.monotonic()
@@ -38,7 +51,7 @@ class Operations:
         if config.metrics_bind is not None:
             from .metrics import Metrics
 
-            self._metrics = Metrics(config.metrics_bind, int(config.unix_mode, 8), self._server.status)
+            self._metrics = Metrics(config.metrics_bind, int(config.unix_mode, 8), self.status)
             await self._metrics.start()
             log.info("metrics at %s", self._metrics.address)
         if config.control_socket == "auto":

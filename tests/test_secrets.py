@@ -1,0 +1,135 @@
+"""Secrets in the environment and the configuration are in no log, status, metric, finding or error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ops_kit import command, serve, short_folder
+
+pytest.importorskip("click")
+pytest.importorskip("pydantic")
+pytest.importorskip("yaml")
+pytest.importorskip("httptools")
+pytest.importorskip("prometheus_client")
+if shutil.which("openssl") is None:
+    pytest.skip("openssl makes the certificate", allow_module_level=True)
+
+from subpool import ConfigError, Server
+from subpool.http.options import options
+from subpool.http.settings import settings
+from subpool.http.sources import Sources, load_config
+
+PASSWORD = "hunter2-of-the-key"
+OTHER = "hunter2-of-the-app"  # what an app reads from its environment
+SECRETS = [option for option in options().values() if option.secret]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A certificate whose key has a password, and a folder for sockets."""
+    with short_folder() as made:
+        for arguments in (
+            ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+             "-subj", "/CN=a.test", "-keyout", "plain.key", "-out", "cert.pem"],
+            ["ec", "-in", "plain.key", "-aes256", "-passout", f"pass:{PASSWORD}", "-out", "key.pem"],
+        ):  # fmt: skip
+            subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=25, cwd=made)
+        yield made
+
+
+def environ(folder: Path, **more: str) -> dict[str, str]:
+    return {"XDG_RUNTIME_DIR": str(folder), "DATABASE_PASSWORD": OTHER, "PYTHONASYNCIODEBUG": "1", **more}
+
+
+def told(*arguments: str, **variables: str) -> str:
+    """All that a command says."""
+    return "\n".join(map(str, command(*arguments, **variables)))
+
+
+def ask(port: int, path: str) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as plain, context.wrap_socket(plain) as peer:
+        peer.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        with peer.makefile("rb") as file:
+            return file.read().decode("latin-1")
+
+
+@pytest.mark.parametrize("source", ["variable", "file", "option"])
+@pytest.mark.parametrize("isolation", ["subinterpreter", "process"])
+def test_a_servers_life(source: str, isolation: str, folder: Path) -> None:
+    file = folder / "subpool.yaml"
+    given = {"certfile": str(folder / "cert.pem"), "keyfile": str(folder / "key.pem"), "log_level": "debug",
+             "access_log": "json", "metrics_bind": "127.0.0.1:0", "isolation": isolation}  # fmt: skip
+    variables, arguments = environ(folder), ["--config", str(file)]
+    if source == "variable":
+        variables["SUBPOOL_KEYFILE_PASSWORD"] = PASSWORD
+    elif source == "file":
+        given["keyfile_password"] = PASSWORD
+    else:
+        arguments += ["--keyfile-password", PASSWORD]
+    file.write_text(json.dumps(given))  # JSON is YAML
+    with serve(*arguments, **variables) as served:
+        port = served.address[1]
+        said = [ask(port, path) for path in ("/hello", "/raise", "/raise-half", "/log", "/nothing")]
+        assert said[0].startswith("HTTP/1.1 200 ")
+        said += [str(served.get(path, served.metrics)) for path in ("/metrics", "/healthz", "/readyz")]
+        for words in (["status"], ["status", "--json"], ["scale", "2"], ["recycle", "1"], ["recycle", "7"], ["reload"]):
+            said.append(told(*words, **environ(folder)))
+        said.append(told("config", "show", "asgi_app:app", *arguments, **variables))
+        assert "***" in said[-1]
+        said.append(told("stop", **environ(folder)))
+        assert said[-1] == "0\nstopped\n\n"
+        assert served.end() == 0
+        said.append(served.said)
+    everything = "\n".join(said)
+    assert PASSWORD not in everything
+    assert OTHER not in everything
+
+
+def test_a_start_that_fails(folder: Path) -> None:
+    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
+    wrong = "hunter2-is-not-right"
+    for arguments, variables in (
+        ([], {"SUBPOOL_KEYFILE_PASSWORD": wrong}),
+        (["--keyfile-password", wrong], {}),
+        (["--keyfile-password", wrong, "--workers", "0", "--worker"], {}),
+        ([], {"SUBPOOL_KEYFILE_PASWORD": wrong}),
+        (["--log-level", "debug"], {"SUBPOOL_KEYFILE_PASSWORD": wrong, "SUBPOOL_LOOP": "asyncio"}),
+    ):
+        status, out, err = command("serve", "asgi_app:app", "--certfile", cert, "--keyfile", key, *arguments,
+                                   **environ(folder, **variables))  # fmt: skip
+        assert status in (1, 2)
+        assert err
+        assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=lambda option: option.name)
+def test_every_secret_option(secret: Any, tmp_path: Path) -> None:
+    """In every finding there can be beside it, and in whatever shows a configuration."""
+    value = "hunter2-of-this-option"
+    everything = []
+    wrong: list[dict[str, Any]] = [{name: ["x", {}]} for name in options() if name != secret.name]
+    wrong += [{secret.name: one} for one in ([value], {value: value}, {"a": [value]})]
+    file = tmp_path / "subpool.yaml"
+    for more in wrong:
+        file.write_text(json.dumps({"app": "a:b", secret.name: value, **more}))
+        with pytest.raises(ConfigError) as caught:
+            load_config(str(file), {secret.variable: value} if secret.name not in more else {})
+        everything.append(f"{caught.value} {caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}")
+    file.write_text(json.dumps({"app": "a:b", "certfile": str(file), secret.name: value}))
+    sources = Sources(str(file))
+    config = sources.config()
+    assert getattr(config, secret.name) == value
+    everything += [repr(sources), repr(config), str(config), repr(Server(config)), repr(settings(sources))]
+    assert value not in "\n".join(everything)
+    assert os.environ.get(secret.variable) is None
