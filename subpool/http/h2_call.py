@@ -15,6 +15,7 @@ from h2.errors import ErrorCodes
 
 from ..call import DONE
 from ..channels import frames as f
+from ..channels.exchange import WEIGHT, weight
 from ..channels.frames import Frame
 from ..errors import PoolOverloaded, SubpoolError
 from ..scope import pack
@@ -150,8 +151,11 @@ class H2Call(Upload):
         self.drop()
         self._leave()
 
-    def wrote(self, size: int) -> None:
+    def wrote(self, size: int, weight: int) -> None:
         self.sent += size
+        self._acknowledge(size + weight)
+
+    def _acknowledge(self, size: int) -> None:
         self.unacknowledged += size
         if self.unacknowledged >= ACK and self.member is not None and not (self.over or self.gone):
             self.member.link.flow((f.ACK, self.id, self.unacknowledged))
@@ -202,10 +206,13 @@ class H2Call(Upload):
     def _on_message(self, kind: str, message: dict[str, Any], data: bytes | None) -> None:
         stream = self.stream
         if stream.ending:
+            self._acknowledge(weight(message, len(data or b"")))
             return
         if kind == "http.response.body":
             if data:
-                stream.send(data)
+                stream.send(data, WEIGHT)
+            else:
+                self._acknowledge(WEIGHT)
             if not message["more_body"] and self.trailers is None:
                 stream.end()
         elif kind == "http.response.start":
@@ -215,7 +222,8 @@ class H2Call(Upload):
             if not message["more_trailers"]:
                 stream.end(self.trailers)
         elif kind == "http.response.early_hint":
-            stream.informational(103, block([(b"link", link) for link in message["links"]])[0])
+            links = block([(b"link", link) for link in message["links"]])[0]
+            stream.informational(103, links, weight(message, 0))
         else:
             self._blame(f"{kind!r} is not offered over HTTP/2")
 
@@ -223,7 +231,7 @@ class H2Call(Upload):
         if status == 101:
             self._blame("there is no status 101 in HTTP/2")
         elif status < 200:
-            self.stream.informational(status, block(message["headers"])[0])
+            self.stream.informational(status, block(message["headers"])[0], weight(message, 0))
         else:
             connection = self.stream.connection
             headers = message["headers"]

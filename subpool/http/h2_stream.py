@@ -35,8 +35,8 @@ class User(Protocol):
     def received(self, data: bytes, last: bool) -> None:
         """Data of the client; none at all may come with `last`. What was made use of is told with `Stream.read`."""
 
-    def wrote(self, size: int) -> None:
-        """So much of the data has been sent."""
+    def wrote(self, size: int, weight: int) -> None:
+        """So much of the data has been sent, and with it what counts `weight` besides."""
 
     def ended(self) -> None:
         """Everything has been sent."""
@@ -55,8 +55,8 @@ class Stream:
     """`number` is its id, `complete` says that the client has sent all it will."""
 
     __slots__ = (
-        "_ending", "_h2", "_head", "_offset", "_queue", "_sized", "_trailers", "_windows", "begun", "complete",
-        "connection", "due", "number", "over", "queued", "unsent", "user", "write_due",
+        "_early", "_ending", "_h2", "_head", "_offset", "_queue", "_sized", "_trailers", "_windows",
+        "begun", "complete", "connection", "due", "number", "over", "queued", "unsent", "user", "write_due",
     )  # fmt: skip
 
     def __init__(self, connection: H2, number: int, windows: H2Stream, *, complete: bool) -> None:
@@ -74,7 +74,8 @@ class Stream:
         self._windows = windows
         self._head: Headers | None = None
         self._sized = False
-        self._queue: deque[bytes] = deque()
+        self._early: list[tuple[Headers, int]] = []  # informational responses
+        self._queue: deque[tuple[bytes, int]] = deque()
         self._offset = 0  # of the first piece: bytes that are sent
         self._ending = False
         self._trailers: Headers = []
@@ -110,11 +111,11 @@ class Stream:
         """Whether the user has said everything."""
         return self._ending or self.over
 
-    def informational(self, status: int, headers: Headers) -> None:
-        """A 1xx response."""
+    def informational(self, status: int, headers: Headers, weight: int = 0) -> None:
+        """A 1xx response. `weight`: see `User.wrote`."""
         if not self.over and not self.begun:
-            self._h2.send_headers(self.number, [(b":status", status_bytes(status)), *headers])
-            self.connection.row.schedule()
+            self._early.append(([(b":status", status_bytes(status)), *headers], weight))
+            self.connection.row.add(self)
 
     def start(self, headers: Headers, sized: bool) -> None:
         """The head of the response. `sized`: a content-length is added if the body is whole before it leaves."""
@@ -123,10 +124,11 @@ class Stream:
         self._sized = sized
         self.connection.row.add(self)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, weight: int = 0) -> None:
+        """`weight`: see `User.wrote`."""
         if self.over or not data:
             return
-        self._queue.append(data)
+        self._queue.append((data, weight))
         self.unsent += len(data)
         self.connection.row.add(self)
 
@@ -143,6 +145,11 @@ class Stream:
         """
         h2, number, ending = self._h2, self.number, self._ending
         queue = self._queue
+        if self._early:
+            early, self._early = self._early, []
+            for fields, weight in early:
+                h2.send_headers(number, fields)
+                self.user.wrote(0, weight)
         if self._head is not None:
             head, self._head = self._head, None
             if ending and self._sized and not self._trailers:
@@ -152,7 +159,7 @@ class Stream:
             if last:
                 return ENDED
         if queue:
-            piece = queue[0]
+            piece, weight = queue[0]
             left = len(piece) - self._offset
             room = self._windows.outbound_flow_control_window
             size = min(left, room, h2.outbound_flow_control_window, FRAME)
@@ -165,10 +172,11 @@ class Stream:
             else:
                 data = piece[self._offset : self._offset + size]
                 self._offset += size
+                weight = 0
             self.unsent -= size
             last = ending and not queue and not self._trailers
             h2.send_data(number, data, end_stream=last)
-            self.user.wrote(size)
+            self.user.wrote(size, weight)
             if last:
                 return ENDED
             return MORE if queue or ending else IDLE
@@ -209,6 +217,7 @@ class Stream:
         del self.user
         self.over = True
         self.due = self.write_due = NEVER
+        self._early.clear()
         self._queue.clear()
         self._head = None
         self.unsent = 0

@@ -74,7 +74,7 @@ class H2WebSocket:
         unread, self._unread = self._unread, 0
         self._stream.read(unread)
 
-    def wrote(self, size: int) -> None:
+    def wrote(self, size: int, weight: int) -> None:
         self.sent += size
         if self._full and not self._stream.unsent:
             self._full = False

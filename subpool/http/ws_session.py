@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..call import Call
 from ..channels import frames as f
-from ..channels.exchange import AppProtocolError
+from ..channels.exchange import WEIGHT, AppProtocolError
 from ..channels.frames import Frame
 from ..errors import PoolOverloaded, SubpoolError
 from ..scope import pack
@@ -219,7 +219,7 @@ class Session(Call):
             data = data or b""
             self._carrier.deny_body(data, message["more_body"])
             if message["more_body"]:
-                self._acknowledge(ACK, len(data))
+                self._acknowledge(ACK, len(data) + WEIGHT)
             else:
                 self._over(False)
                 self._inbox.end(ABNORMAL, "")
@@ -269,7 +269,8 @@ class Session(Call):
             self._blame(f"the text of 'websocket.send' is not valid: {error.reason}")
             return
         self._carrier.write(out)
-        self._acknowledge(ACK, len(text if text is not None else data or b""))  # as the worker counts: characters
+        size = len(text if text is not None else data or b"")  # as the worker counts: characters
+        self._acknowledge(ACK, size + WEIGHT)
 
     def _on_close(self, code: int, reason: str) -> None:
         try:
