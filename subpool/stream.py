@@ -11,6 +11,7 @@ import anyio
 from . import call as c
 from .call import StreamCall
 from .channels import frames as f
+from .channels.exchange import weight
 from .errors import ClientGone, PoolClosed, SubpoolError, WebSocketClosed, WebSocketDenied
 from .types import Headers, Message, Receive, Send
 
@@ -66,8 +67,9 @@ class Exchange:
                 size = len(message.get("text", ""))
         elif kind.endswith(".body"):
             message["body"] = data if data is not None else b""
-        if size and member is not None and not self.call.ended:
-            member.link.flow((f.ACK, self.call.id, size))
+        taken = weight(message, size)
+        if taken and member is not None and not self.call.ended:
+            member.link.flow((f.ACK, self.call.id, taken))
         return message
 
     def gone(self) -> None:

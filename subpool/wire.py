@@ -22,7 +22,6 @@ FIRST, LAST, CLOSE, DONE = 1, 2, 4, 8  # flags of a WIRE frame, see `channels.fr
 WHOLE: Final = FIRST | LAST | DONE  # a response in one frame, with which the call ends and the connection does not
 
 BLOCKS: Final = 256
-WEIGHT: Final = 512  # bytes that a piece of a stream counts for besides its own: small ones weigh more than they hold
 _OURS: Final = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"proxy-connection"})
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -63,26 +63,6 @@ def wsgi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def push(peer: Peer, data: bytes, most: int, quiet: float = 0.3) -> int:
-    """Send `data` again and again, at most `most` bytes, until the server takes no more for `quiet` seconds."""
-    peer.socket.setblocking(False)
-    sent = 0
-    at = 0
-    try:
-        while sent < most and select.select([], [peer.socket], [], quiet)[1]:
-            try:
-                count = peer.socket.send(data[at:])
-            except BlockingIOError:
-                continue
-            except (BrokenPipeError, ConnectionResetError):
-                break
-            sent += count
-            at = (at + count) % len(data)
-    finally:
-        peer.socket.settimeout(15.0)
-    return sent
-
-
 def reset(peer: Peer) -> None:
     """Leave with RST in place of FIN."""
     peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -258,7 +238,7 @@ def test_slow_clients_hold_nobody_up(asgi: Site, fifo: Callable[[str], Fifo]) ->
         assert time.monotonic() - begin < 5.0
 
 
-# memory
+# memory: more of it in `test_http_memory`
 
 
 def memory(pid: int, field: str) -> int:
@@ -270,40 +250,6 @@ def memory(pid: int, field: str) -> int:
 
 
 LIMIT = 32 * MB
-
-
-@linux
-@pytest.mark.parametrize("app", ["http_app:app", "http_wsgi:app"])
-def test_memory_of_an_upload_that_nobody_reads(app: str, fifo: Callable[[str], Fifo]) -> None:
-    started, gate = fifo("started"), fifo("gate")
-    path = "/gate" if app == "http_app:app" else "/block"
-    for head in ("Content-Length: 67108864", "Transfer-Encoding: chunked"):
-        with process(app=app) as (child, address), Peer(address) as peer:
-            assert peer.ask(request("POST", "/echo", body=b"x" * MB)).status == 200
-            before = memory(child.pid, "VmRSS")
-            peer.send(request("POST", f"{path}?started={started}&gate={gate}", head))
-            block = b"x" * 65536 if head.startswith("C") else b"10000\r\n%s\r\n" % (b"x" * 65536)
-            started.wait_sync() if path == "/block" else None
-            assert push(peer, block, 64 * MB) < 64 * MB
-            assert memory(child.pid, "VmHWM") - before < LIMIT
-            gate.release()
-
-
-@linux
-@pytest.mark.parametrize("app", ["http_app:app", "http_wsgi:app"])
-def test_memory_of_a_download_that_nobody_reads(app: str, fifo: Callable[[str], Fifo], tmp_path: Path) -> None:
-    started = fifo("started")
-    with process(app=app, workers=2) as (child, address), contextlib.ExitStack() as stack:
-        peer = stack.enter_context(Peer(address))
-        for _ in range(5):
-            assert peer.ask(get("/big?1000000")).status == 200
-        before = memory(child.pid, "VmRSS")
-        stuck = stack.enter_context(Peer(address, receive_buffer=8192))
-        stuck.send(get(f"/endless?started={started}"))
-        started.wait_sync()
-        for _ in range(50):
-            assert peer.ask(get("/hello")).status == 200
-        assert memory(child.pid, "VmHWM") - before < LIMIT
 
 
 @linux

@@ -345,6 +345,7 @@ def test_loans_are_given_back_at_once() -> None:
 
 
 def test_the_app_hears_what_was_sent_when_there_is_room() -> None:
+    from subpool.channels.exchange import WEIGHT
     from subpool.channels.frames import ACK
 
     stage = Stage()
@@ -352,13 +353,13 @@ def test_the_app_hears_what_was_sent_when_there_is_room() -> None:
     stage.send("send", b"x" * 60_000)
     assert stage.worker.flows == []  # not for every small message
     stage.send("send", "\u2603" * 10_000)
-    assert stage.worker.flows == [(ACK, 7, 70_000)]
+    assert stage.worker.flows == [(ACK, 7, 70_000 + 2 * WEIGHT)]
     stage.session.full()
     stage.send("send", b"x" * 100_000)
     stage.send("send", "abc")
     assert len(stage.worker.flows) == 1
     stage.session.room()
-    assert stage.worker.flows[1:] == [(ACK, 7, 100_003)]
+    assert stage.worker.flows[1:] == [(ACK, 7, 100_003 + 2 * WEIGHT)]
 
 
 @pytest.mark.parametrize("flood", [frame(PING), frame(CONTINUATION, fin=False)])

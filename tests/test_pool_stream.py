@@ -87,6 +87,16 @@ async def test_a_reader_that_is_slow_holds_the_app_back(make_pool: Any, fifo: An
         await drain(pool)
 
 
+@pytest.mark.parametrize("size", [0, 1])
+async def test_many_small_pieces(pool: Any, wsgi_pool: Any, size: int) -> None:
+    """Each counts more than it holds, also an empty one; all that was taken is told to the app."""
+    with anyio.fail_after(DEADLINE):
+        for one in (pool, wsgi_pool):
+            async with one.stream_asgi(http_scope("/many", query_string=b"count=2000&size=%d" % size)) as stream:
+                assert await stream.read() == b"x" * 2000 * size + b"end"
+            await drain(one)
+
+
 @BOTH
 async def test_an_upload_is_held_back_by_a_slow_app(make_pool: Any, fifo: Any) -> None:
     """64 MiB go up while the app does not read: only a window of it is taken from the caller."""

@@ -27,6 +27,16 @@ async def test_echo_of_text_and_bytes(pool: Any) -> None:
     await eventually(lambda: in_flight(pool) == 0)
 
 
+@pytest.mark.parametrize("size", [0, 1])
+async def test_many_small_messages(pool: Any, size: int) -> None:
+    query = b"count=2000&size=%d&kind=text" % size
+    with anyio.fail_after(DEADLINE):
+        async with pool.websocket(websocket_scope("/many", query_string=query)) as socket:
+            for _ in range(2000):
+                assert await socket.receive() == "x" * size
+    await eventually(lambda: in_flight(pool) == 0)
+
+
 async def test_many_messages_keep_their_order(pool: Any) -> None:
     async with pool.websocket(websocket_scope("/echo")) as socket:
         assert await socket.receive() == "welcome"

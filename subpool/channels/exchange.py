@@ -19,6 +19,7 @@ CONNECTING, OPEN, DENYING, CLOSED = "connecting", "open", "denying", "closed"
 
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+WEIGHT: Final = 512  # bytes that a message counts for besides its own: small ones weigh more than they hold
 CHECKED: Final = 256  # header lists that were found right and are remembered
 _checked: dict[Any, tuple[tuple[tuple[bytes, bytes], ...], int]] = {}
 
@@ -127,6 +128,21 @@ def check_body(message: Message) -> bytes:
             raise TypeError(f"the body of {message['type']!r} is {type(body).__name__}, not bytes")
         body = bytes(body)
     return body
+
+
+def weight(message: Message, size: int) -> int:
+    """What an app's message counts for until its reader has taken it; `size`: of its body or text.
+
+    Only what may come any number of times counts.
+    """
+    kind = message["type"]
+    if kind == "http.response.body" or kind == "websocket.send" or kind == "websocket.http.response.body":
+        return WEIGHT + size
+    if kind == "http.response.early_hint":
+        return WEIGHT + sum(map(len, message["links"]))
+    if kind == "http.response.start" and message["status"] < 200:
+        return WEIGHT + sum(len(name) + len(value) for name, value in message["headers"])
+    return 0
 
 
 class HTTPExchange:

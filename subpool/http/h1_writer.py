@@ -11,7 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ..channels import frames as f
-from ..wire import CLOSE, FIRST, KEEP_ALIVE, LAST, WEIGHT, simple
+from ..channels.exchange import WEIGHT
+from ..wire import CLOSE, FIRST, KEEP_ALIVE, LAST, simple
 from .call import HTTPCall
 from .failure import log_request
 from .front import NEVER, Front

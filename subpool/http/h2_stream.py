@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from h2.errors import ErrorCodes
 
+from ..channels.exchange import WEIGHT
 from ..types import Headers
-from ..wire import WEIGHT
 from ..wire2 import weight
 from .front import NEVER
 from .h2_guard import RESET

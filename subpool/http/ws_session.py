@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..call import SENT, STARTED, Call
 from ..channels import frames as f
-from ..channels.exchange import AppProtocolError
+from ..channels.exchange import WEIGHT, AppProtocolError
 from ..channels.frames import Frame
 from ..errors import PoolOverloaded, SubpoolError, WebSocketUnsupported
 from ..scope import pack
@@ -190,7 +190,7 @@ class Session(Call):
             data = data or b""
             self._carrier.deny_body(data, message["more_body"])
             if message["more_body"]:
-                self._outlet.count(len(data))
+                self._outlet.count(len(data) + WEIGHT)
             else:
                 self._over(False)
                 self._tell(ABNORMAL, "")
@@ -236,7 +236,7 @@ class Session(Call):
         except UnicodeEncodeError as error:
             self._blame(f"the text of 'websocket.send' is not valid: {error.reason}")
             return
-        self._outlet.send(out, len(data))  # as the worker counts: characters
+        self._outlet.send(out, len(data) + WEIGHT)  # as the worker counts: characters
 
     def _on_close(self, code: int, reason: str) -> None:
         try:

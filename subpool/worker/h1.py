@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..channels import frames as f
-from ..channels.exchange import BODY, START, AppProtocolError, HTTPExchange, check_headers
+from ..channels.exchange import BODY, START, WEIGHT, AppProtocolError, HTTPExchange, check_headers
 from ..channels.exchange import DONE as COMPLETE
 from ..channels.frames import Frame
 from ..errors import ClientGone
@@ -22,7 +22,6 @@ from ..wire import (
     FIRST,
     HTTP10,
     LAST,
-    WEIGHT,
     WHOLE,
     Block,
     Wire,

@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..channels import frames as f
-from ..channels.exchange import BODY, START, AppProtocolError
+from ..channels.exchange import BODY, START, WEIGHT, AppProtocolError
 from ..channels.frames import Frame
 from ..errors import ClientGone
 from ..types import Headers
-from ..wire import DONE, FIRST, LAST, WEIGHT, WHOLE
+from ..wire import DONE, FIRST, LAST, WHOLE
 from ..wire2 import UNKNOWN, Fields, fields, informational, weight
 from .answers import asgi_answer
 from .h1 import H1Port

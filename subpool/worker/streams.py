@@ -1,7 +1,8 @@
 """The worker's side of a streamed exchange: `receive` and `send` for an ASGI app, `pull` and `write` for a WSGI app.
 
 Both directions are bounded. Into the app: nothing is sent before the app asks (WANT), and then one event. Out of it:
-at most `HIGH_WATER` bytes that the reader on the host has not consumed (ACK); then `send` waits. A WSGI app that holds
+at most `HIGH_WATER` bytes that the reader on the host has not consumed (ACK), as `exchange.weight` counts; then `send`
+waits. A WSGI app that holds
 the worker's thread waits by reading the flow lane itself.
 """
 
@@ -17,7 +18,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
-from ..channels.exchange import BODY, DONE, START, AppProtocolError, HTTPExchange, check_headers, check_status
+from ..channels.exchange import (
+    BODY,
+    DONE,
+    START,
+    WEIGHT,
+    AppProtocolError,
+    HTTPExchange,
+    check_headers,
+    check_status,
+    weight,
+)
 from ..errors import ClientGone
 from ..types import Message
 from .answers import asgi_answer
@@ -153,7 +164,7 @@ class ASGIPort(_Port):
         else:
             return 0
         post_message(self._worker, self._call, out, body)
-        return len(body)
+        return weight(out, len(body))
 
     def finish(self) -> None:
         """The app has returned. `AppProtocolError` if its response is not complete."""
@@ -250,7 +261,10 @@ class SyncPort(_Port):
         """103 with the links among `headers`, before the response (RFC 8297)."""
         if self.state is START and not self._inbox.gone:
             links = [value for name, value in asgi_answer("103", headers)[1] if name == b"link"]
-            self._post({"type": "http.response.early_hint", "links": links})
+            message = {"type": "http.response.early_hint", "links": links}
+            self._inbox.sent += weight(message, 0)
+            self._post(message)
+            self._room()
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         code, pairs = asgi_answer(status, headers)
@@ -275,7 +289,7 @@ class SyncPort(_Port):
         inbox = self._inbox
         if inbox.gone:
             raise ClientGone("the client has left")
-        inbox.sent += len(data)
+        inbox.sent += len(data) + WEIGHT
         self._post({"type": "http.response.body", "more_body": True}, data)
         self._room()
 

@@ -15,6 +15,7 @@ from ..channels.exchange import (
     DENYING,
     OPEN,
     WEBSOCKET,
+    WEIGHT,
     AppProtocolError,
     check_body,
     check_headers,
@@ -75,9 +76,11 @@ class WebSocketPort:
         state = next_state(WEBSOCKET, self._state, message)
         kind = message["type"]
         if kind == "websocket.send":
-            size = self._send(message.get("text"), message.get("bytes"))
+            size = self._send(message.get("text"), message.get("bytes")) + WEIGHT
         else:
             size = self._answer(kind, message)
+            if kind == "websocket.http.response.body":
+                size += WEIGHT
         self._state = CLOSED if kind == "websocket.http.response.body" and not message.get("more_body") else state
         inbox.sent += size
         while inbox.sent - inbox.acked > HIGH_WATER:

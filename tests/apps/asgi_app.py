@@ -330,6 +330,16 @@ async def chunks(scope, receive, send):
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+@on("/many")
+async def many(scope, receive, send):
+    """As many pieces as asked for, each as large as asked for; the end."""
+    args = gates.query(scope["query_string"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(int(args["count"])):
+        await send({"type": "http.response.body", "body": b"x" * int(args["size"]), "more_body": True})
+    await send({"type": "http.response.body", "body": b"end"})
+
+
 @on("/step-chunks")
 async def step_chunks(scope, receive, send):
     """Two chunks; the second only after the test let it go."""
@@ -440,6 +450,17 @@ async def ws_echo(scope, receive, send):
             await send({"type": "websocket.send", "text": message["text"]})
         else:
             await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
+@on("/many", WEBSOCKET)
+async def ws_many(scope, receive, send):
+    """As many messages as asked for, each as large as asked for."""
+    args = gates.query(scope["query_string"])
+    await receive()
+    await send({"type": "websocket.accept"})
+    for _ in range(int(args["count"])):
+        await send({"type": "websocket.send", args["kind"]: "x" * int(args["size"])})
+    await send({"type": "websocket.close"})
 
 
 @on("/deny", WEBSOCKET)

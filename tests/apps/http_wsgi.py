@@ -163,7 +163,9 @@ def lines_iter(environ, start_response):
 
 @on("/sizes")
 def sizes(environ, start_response):
-    """Count the body without holding it."""
+    """Count the body without holding it, and not before the test says so."""
+    if "gate" in (args := gates.query(environ["QUERY_STRING"])):
+        gates.block(args["gate"])
     size = 0
     while chunk := environ["wsgi.input"].read(65536):
         size += len(chunk)

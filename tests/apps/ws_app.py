@@ -210,6 +210,18 @@ async def flood(scope, receive, send, query):
         report(query, sent)
 
 
+@on("/tiny")
+async def tiny(scope, receive, send, query):
+    """Messages of `size` bytes, or characters, without end; reports each 20,000."""
+    await accept(receive, send)
+    size = int(query["size"])
+    message = {"text": "x" * size} if "text" in query else {"bytes": b"x" * size}
+    while True:
+        for _ in range(20_000):
+            await send({"type": "websocket.send", **message})
+        gates.signal(query["report"])
+
+
 @on("/push")
 async def push(scope, receive, send, query):
     """A background task pushes when the test says so, while the handler waits."""

@@ -93,6 +93,16 @@ def generator(environ, start_response):
     yield b"two"
 
 
+@on("/many")
+def many(environ, start_response):
+    """As many pieces as asked for, each as large as asked for; the end."""
+    args = gates.query(environ["QUERY_STRING"])
+    start_response("200 OK", [])
+    for _ in range(int(args["count"])):
+        yield b"x" * int(args["size"])
+    yield b"end"
+
+
 @on("/empty")
 def empty(environ, start_response):
     start_response("204 No Content", [])
