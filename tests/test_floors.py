@@ -16,8 +16,8 @@ FLOORS = [
     {"config", "stats", "scope", "environ", "wsgi_io", "wire", "channels", "state", "pubsub"},
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
-    {"router", "hostloop", "call", "clock", "link", "overdue", "member", "crew", "engine", "stream", "pool", "blocking",
-     "supervisor", "asgi"},
+    {"router", "restarts", "hostloop", "call", "clock", "link", "overdue", "member", "crew", "engine", "stream", "pool",
+     "blocking", "supervisor", "asgi"},
     {"http"},
     {"cli", "commands", "check", "probe", "__main__"},
 ]  # fmt: skip
