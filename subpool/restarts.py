@@ -42,6 +42,6 @@ class Restarts:
         if proved:
             self._in_a_row = 0
             return 0.0
-        low = min(LONGEST / 2, SHORTEST * 2**self._in_a_row)
+        low = min(LONGEST / 2, SHORTEST * float(2**self._in_a_row))
         self._in_a_row = min(self._in_a_row + 1, 32)
         return low + low * self._chance()

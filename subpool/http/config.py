@@ -204,6 +204,7 @@ class ServerConfig(BaseModel):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"
     )
+    log_file: Text | None = _option("logging", "File of the log; standard error without", None)
     access_log: Literal["off", "common", "combined", "json"] = _option("logging", "Form of the access log", "off")
     access_log_file: Text | None = _option("logging", "File of the access log; standard output without", None)
 
