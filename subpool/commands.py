@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import SubpoolError
+from .errors import ConfigError, SubpoolError
 from .http.logs import set_up_logging
 from .http.loops import loop_factory
 
@@ -116,14 +116,21 @@ def default_text(option: Option) -> str:
 
 
 def _serve(config: str | None, **given: Any) -> int:
+    from .guard.handover import become_guard, inherited
     from .http.sources import load_config
 
+    before = inherited(os.environ)
     arguments = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in given.items()
         if value is not None and value != ()
     }
-    return run(with_current_directory(load_config(config, os.environ, arguments)))
+    loaded = with_current_directory(load_config(config, os.environ, arguments))
+    if loaded.guard:
+        become_guard(loaded, before)
+    if before is not None:
+        raise ConfigError(["guard: is off, but a guard asks this server to take its place"])
+    return run(loaded)
 
 
 def with_current_directory(config: ServerConfig) -> ServerConfig:

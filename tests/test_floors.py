@@ -19,7 +19,7 @@ FLOORS = [
     {"router", "restarts", "hostloop", "call", "clock", "link", "overdue", "member", "crew", "engine", "stream", "pool",
      "blocking", "supervisor", "asgi"},
     {"http"},
-    {"cli", "commands", "check", "probe", "__main__"},
+    {"cli", "commands", "guard", "check", "probe", "__main__"},
 ]  # fmt: skip
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 PARTS = sorted(

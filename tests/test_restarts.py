@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subpool.restarts import LONGEST, SHORTEST, Restarts
@@ -34,6 +34,7 @@ def test_old_ends_do_not_count() -> None:
     assert restarts.ended(20.0, True) is None
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.floats(0.1, 60), GAPS)
 def test_never_more_than_most_in_a_window(most: int, window: float, steps: list[tuple[float, bool]]) -> None:
     """Whatever comes: a start is refused exactly when the window is full, and a wait is within its bounds."""

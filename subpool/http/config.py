@@ -36,6 +36,7 @@ GROUPS: Final = {
     "proxies": "Behind a proxy",
     "tls": "TLS",
     "websocket": "WebSocket",
+    "supervisor": "Supervisor",
     "logging": "Logging",
 }
 
@@ -201,6 +202,15 @@ class ServerConfig(BaseModel):
     websocket_idle_timeout: Seconds = _option("websocket", "Silence until a ping, and from there to the end", 60.0)
     websocket_compress: bool = _option("websocket", "Offer permessage-deflate", False)
 
+    guard: bool = _option(
+        "supervisor", "Serve in a process of its own that a guard watches, and replaces if it dies", True
+    )
+    processes: Count = _option("supervisor", "Server processes that share the addresses, each with all workers", 1)
+    max_restarts: Count = _option(
+        "supervisor", "Ends within restart_window that are made good; one more is the end", 10
+    )
+    restart_window: Seconds = _option("supervisor", "The time in which ends are counted", 60.0)
+
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"
     )
@@ -256,6 +266,9 @@ def combinations(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield ("verify_client",), f"is {data['verify_client']!r}, but ca_certs is not given"
     if data.get("access_log_file") is not None and data.get("access_log", "off") == "off":
         yield ("access_log_file",), "is given, but access_log is off"
+    processes = data.get("processes")
+    if data.get("guard") is False and isinstance(processes, int) and processes > 1:
+        yield ("processes",), f"is {processes}, but without the guard there is one process"
     one, every = data.get("max_header"), data.get("max_headers_size")
     if isinstance(one, int) and isinstance(every, int) and one > every:
         yield ("max_header",), f"is {one}, which is more than max_headers_size, {every}"

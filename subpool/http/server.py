@@ -43,6 +43,7 @@ class Server:
         """`bindings`: sockets that are bound already; without them those that `config` names are bound."""
         self.config = config
         self.state = "starting"  # then ready, then draining
+        self.announce = True  # where it listens, and what it serves, in the log
         self._status = 0  # for the process to end with
         self.on_fresh: Callable[[], None] | None = None  # who is asked for a process in place of this one
         self.addresses: list[str] = []
@@ -82,10 +83,11 @@ class Server:
             raise
         front.start()
         self.state = "ready"
+        level = logging.INFO if self.announce else logging.DEBUG
         for address in self.addresses:
-            log.info("listening on %s", address)
+            log.log(level, "listening on %s", address)
         for pool in self.pools:
-            log.info("%s", describe(pool, config))
+            log.log(level, "%s", describe(pool, config))
 
     async def _open_pools(self) -> list[Mount]:
         mounts: list[Mount] = []
@@ -135,9 +137,11 @@ class Server:
         finally:
             signals.remove()
 
-    async def run(self) -> int:
-        """`serve` without signals."""
+    async def run(self, ready: Callable[[], None] | None = None) -> int:
+        """`serve` without signals; calls `ready` once it has started."""
         await self.start()
+        if ready is not None:
+            ready()
         await self._stopping.wait()
         await self.stop(self.config.graceful_timeout)
         return self._status
@@ -233,13 +237,16 @@ class Server:
         for pool in found:
             await pool.recycle(worker)
 
+    def workers(self) -> list[int]:
+        """How many each pool has, or is about to have again."""
+        return [len({one.id for one in pool.stats().workers if one.state != "stopping"}) for pool in self.pools]
+
     async def scale(self, count: int | None = None, *, delta: int = 0) -> list[int]:
         """`count` workers in every pool, or `delta` more than there are, but one at least; how many each has then."""
         if self.state != "ready":
             raise PoolClosed(f"the server is {self.state}")
         found = []
-        for pool in self.pools:
-            there = len({worker.id for worker in pool.stats().workers if worker.state != "stopping"})
+        for pool, there in zip(self.pools, self.workers(), strict=True):
             wanted = max(1, there + delta if count is None else count)
             scale: Callable[[int], Any] | None = getattr(pool.engine.crew, "scale", None)
             if scale is None:
