@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+FRESH: Final = 75  # status of a process that has drained and wants another in its place (EX_TEMPFAIL)
 SHORTEST: Final = 0.05  # seconds
 LONGEST: Final = 5.0
 

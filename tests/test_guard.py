@@ -224,19 +224,26 @@ def test_upgrade_under_load_refuses_nobody(kind: str, tmp_path: Path) -> None:
 
 
 def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
+    """Because its configuration is wrong, or its app does not start; the next one may succeed."""
+    file, module, path = tmp_path / "config.yaml", tmp_path / "changing.py", str(tmp_path / "socket")
     file.write_text("workers: 1\n")
-    with Command("guard_app:app", "--config", str(file)) as server:
-        pid, _ = server.pids()
+    module.write_text(APP % "old")
+    options = ("--config", str(file), "--bind", f"unix:{path}")
+    with Command("changing:app", *options, cwd=str(tmp_path)) as server:
         file.write_text("wrokers: 1\n")
         server.signal(signal.SIGUSR2)
         server.said("ended with status 1; this one goes on")
         server.said("did you mean 'workers'?")
-        assert server.pids()[0] == pid
         file.write_text("workers: 1\n")
+        module.write_text("1 / 0")
+        server.signal(signal.SIGUSR2)
+        server.said("ended with status 1; this one goes on", 2)
+        server.said("ZeroDivisionError")
+        assert (server.get(), get(path)) == ("old", "old")
+        module.write_text(APP % "newer")
         server.signal(signal.SIGUSR2)
         assert server.wait() == 0
-        assert server.pids()[0] != pid
+        assert (server.get(), get(path)) == ("newer", "newer")
 
 
 def test_a_fresh_process_takes_over_without_a_failure() -> None:

@@ -85,8 +85,8 @@ def test_what_a_guard_inherits_is_told_once() -> None:
     one, other = socket.socketpair()
     with one, other:
         os.set_inheritable(other.fileno(), True)
-        environ = {VARIABLE: json.dumps([one.fileno(), [["127.0.0.1:0", other.fileno(), 0]]])}
-        assert inherited(environ) == Inherited(one.fileno(), [Socket("127.0.0.1:0", other.fileno(), 0)])
+        environ = {VARIABLE: json.dumps([one.fileno(), [["127.0.0.1:0", other.fileno(), 0, False]]])}
+        assert inherited(environ) == Inherited(one.fileno(), [Socket("127.0.0.1:0", other.fileno(), 0, True)])
         assert environ == {}
         assert not os.get_inheritable(other.fileno())
     assert inherited({}) is None
@@ -98,19 +98,14 @@ def test_a_variable_that_no_guard_set(text: str) -> None:
         inherited({VARIABLE: text})
 
 
-def test_what_is_handed_over() -> None:
-    read, write = os.pipe()
-    os.set_inheritable(write, True)
-    file = os.memfd_create("handover") if hasattr(os, "memfd_create") else os.open("/dev/null", os.O_RDONLY)
-    if not hasattr(os, "memfd_create"):
-        pytest.skip("files without a name are made by Linux")
-    os.write(file, json.dumps([{"workers": 2}, [["unix:x", write, 7]], ["python", "-m", "subpool"], None]).encode())
-    os.lseek(file, 0, os.SEEK_SET)
-    given = take(file)
-    assert (given.config, given.sockets, given.before) == ({"workers": 2}, [Socket("unix:x", write, 7)], None)
-    assert not os.get_inheritable(write)
-    os.close(read)
-    os.close(write)
+def test_what_is_handed_over(tmp_path: Path) -> None:
+    sockets = [["unix:x", os.open(tmp_path, os.O_RDONLY), 7, False]]
+    (tmp_path / "given").write_text(json.dumps([{"workers": 2}, sockets, ["python", "-m", "subpool"], []]))
+    os.set_inheritable(sockets[0][1], True)
+    given = take(os.open(tmp_path / "given", os.O_RDONLY))
+    assert (given.config, given.sockets, given.before) == ({"workers": 2}, [Socket(*sockets[0])], None)
+    assert not os.get_inheritable(sockets[0][1])
+    os.close(sockets[0][1])
 
 
 def test_a_guard_loads_little() -> None:

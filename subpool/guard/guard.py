@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ..restarts import Restarts
+from ..restarts import FRESH, Restarts
 from .caught import Caught, name_of
 from .diary import Diary
 from .handover import Handover, take
@@ -30,7 +30,6 @@ from .upgrade import Upgrade
 from .ward import Ward
 
 BROKEN: Final = 3  # status: the server ended too often
-FRESH: Final = 75  # status of a server process that has drained and wants another in its place
 MARGIN: Final = 0.7  # seconds beyond `graceful_timeout` until a process is killed
 
 
@@ -111,6 +110,8 @@ class Guard:
 
     def _listen(self, ward: Ward) -> bool:
         """Take what it says now. False when it says no more."""
+        if ward.link.fileno() < 0:  # closed a moment ago
+            return False
         messages = ward.link.receive()
         if messages is None:
             self._selector.unregister(ward.link)
@@ -214,7 +215,8 @@ class Guard:
             self._drain(ward)
         for one in self._sockets:
             os.close(one.fd)
-            _remove(one.name, one.inode)
+            if self._before is None or not one.shared:
+                _remove(one.name, one.inode)
         self._sockets = []
         if self._upgrade is not None:
             self._upgrade.cancel()
@@ -266,6 +268,8 @@ class Guard:
         self._watch(upgrade.link, lambda: self._hear_upgrade(upgrade))
 
     def _hear_upgrade(self, upgrade: Upgrade) -> None:
+        if upgrade.link.fileno() < 0:  # closed a moment ago
+            return
         messages = upgrade.link.receive()
         if messages is None:
             self._selector.unregister(upgrade.link)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import MutableMapping
@@ -19,18 +18,21 @@ from .boot import command
 from .caught import held_back
 
 if TYPE_CHECKING:
-    from ..http.binding import Binding
     from ..http.config import ServerConfig
 
 VARIABLE = "SUBPOOL_SOCKETS"  # in the environment of a new guard: what it inherits
 
 
 class Socket(NamedTuple):
-    """A bound socket: its name in `bind`, its descriptor, and the inode of a unix socket's file that goes with it."""
+    """A bound socket: its name in `bind`, its descriptor, and the inode of a unix socket's file that goes with it.
+
+    `shared`: the guard before has it too, and goes on with it if this one does not come to serve.
+    """
 
     name: str
     fd: int
     inode: int
+    shared: bool = False
 
 
 class Handover(NamedTuple):
@@ -56,7 +58,7 @@ def inherited(environ: MutableMapping[str, str]) -> Inherited | None:
         return None
     try:
         link, sockets = json.loads(text)
-        found = Inherited(int(link), [Socket(str(name), int(fd), int(inode)) for name, fd, inode in sockets])
+        found = Inherited(int(link), [Socket(str(name), int(fd), int(inode), True) for name, fd, inode, _ in sockets])
         for fd in (found.link, *(one.fd for one in found.sockets)):
             os.set_inheritable(fd, False)
     except (ValueError, TypeError, OSError) as error:
@@ -66,55 +68,45 @@ def inherited(environ: MutableMapping[str, str]) -> Inherited | None:
 
 def become_guard(config: ServerConfig, before: Inherited | None) -> NoReturn:
     """Bind, and be the guard from now on. `OSError`: nothing is bound then."""
-    bindings = _bind(config, before)
+    from ..http.binding import bind, remove
+
+    there = list(before.sockets) if before is not None else []
+    link = [before.link] if before is not None else []
+    sockets: list[Socket] = []
     try:
+        for name in config.bind:
+            same = next((one for one in there if one.name == name), None)
+            if same is not None:
+                there.remove(same)
+                sockets.append(same)
+            else:
+                made = bind(name, config.unix_mode)
+                sockets.append(Socket(name, made.sock.detach(), made.inode))
+        for left in there:
+            os.close(left.fd)
         with tempfile.TemporaryFile() as file:
-            sockets = [Socket(one.name, one.sock.fileno(), one.inode) for one in bindings]
-            link = before.link if before is not None else None
-            file.write(json.dumps([config.model_dump(mode="json"), sockets, sys.orig_argv, link]).encode())
+            given = [config.model_dump(mode="json"), sockets, sys.orig_argv, link]
+            file.write(json.dumps(given).encode())
             file.seek(0)
-            for fd in (file.fileno(), *([link] if link is not None else []), *(one.fd for one in sockets)):
+            for fd in (file.fileno(), *link, *(one.fd for one in sockets)):
                 os.set_inheritable(fd, True)
             sys.stdout.flush()
             sys.stderr.flush()
             with held_back():
                 os.execv(sys.executable, command("guard", "subpool-guard", file.fileno()))
     except BaseException:
-        for binding in bindings:
-            binding.close()
+        for one in sockets:
+            os.close(one.fd)
+            if not one.shared:
+                remove(one.name, one.inode)
         raise
 
 
 def take(fd: int) -> Handover:
     """What `become_guard` left."""
     with open(fd, "rb") as file:
-        config, sockets, argv, before = json.load(file)
-    given = Handover(config, [Socket(*one) for one in sockets], argv, before)
-    for one in (*(sock.fd for sock in given.sockets), *([before] if before is not None else [])):
-        os.set_inheritable(one, False)
+        config, sockets, argv, link = json.load(file)
+    given = Handover(config, [Socket(*one) for one in sockets], argv, link[0] if link else None)
+    for inheritable in (*link, *(one.fd for one in given.sockets)):
+        os.set_inheritable(inheritable, False)
     return given
-
-
-def _bind(config: ServerConfig, before: Inherited | None) -> list[Binding]:
-    """The sockets of `config`, those of the guard before where their names are the same."""
-    from ..http.binding import Binding, bind
-
-    there = list(before.sockets) if before is not None else []
-    made: list[Binding] = []
-    try:
-        for name in config.bind:
-            same = next((one for one in there if one.name == name), None)
-            if same is None:
-                made.append(bind(name, config.unix_mode))
-            else:
-                there.remove(same)
-                made.append(Binding(name, socket.socket(fileno=same.fd), same.inode))
-    except BaseException:
-        for binding in made:
-            if before is not None and any(binding.sock.fileno() == one.fd for one in before.sockets):
-                binding.inode = 0  # its file belongs to the guard that goes on
-            binding.close()
-        raise
-    for left in there:
-        os.close(left.fd)
-    return made

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PoolClosed, SubpoolError
 from ..pool import Pool
+from ..restarts import FRESH
 from .acceptor import Acceptor
 from .access import AccessLog
 from .binding import Binding, bind
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("subpool")
 
-FRESH: Final = 75  # status of a process that has drained and wants another in its place (EX_TEMPFAIL)
 PATIENCE: Final = 1.0  # seconds for a connection without a request, when the server ends
 
 _KINDS = {"subinterpreter": "sub-interpreter", "thread": "thread", "process": "process"}
