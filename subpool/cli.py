@@ -34,25 +34,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return tell(f"{error.format_message()} (try '{where} --help')", 2)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except ModuleNotFoundError as error:
-        return _missing(error)
-    except ConfigError as error:
-        if len(error.problems) == 1:
-            return tell(error.problems[0])
-        return tell("\n".join([f"{len(error.problems)} problems in the configuration", *error.problems]))
-    except AppLoadError as error:
-        sys.stderr.write(error.remote_traceback)
-        return tell(error.message)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename is not None else ""
-        return tell(f"{error.strerror}{where}" if error.strerror else str(error) or type(error).__name__)
-    except SubpoolError as error:
-        return tell(str(error) or type(error).__name__)
+    except (SubpoolError, OSError, ModuleNotFoundError) as error:
+        return report(error)
     return status if isinstance(status, int) else 0
 
 
+def report(error: SubpoolError | OSError | ModuleNotFoundError) -> int:
+    """Say what went wrong; the status. A bug of ours is raised again."""
+    if isinstance(error, ModuleNotFoundError):
+        return _missing(error)
+    if isinstance(error, ConfigError):
+        if len(error.problems) == 1:
+            return tell(error.problems[0])
+        return tell("\n".join([f"{len(error.problems)} problems in the configuration", *error.problems]))
+    if isinstance(error, AppLoadError):
+        sys.stderr.write(error.remote_traceback)
+        return tell(error.message)
+    if isinstance(error, SubpoolError):
+        return tell(str(error) or type(error).__name__)
+    where = f": {error.filename}" if error.filename is not None else ""
+    return tell(f"{error.strerror}{where}" if error.strerror else str(error) or type(error).__name__)
+
+
 def tell(message: str, status: int = 1) -> int:
-    """Say what went wrong; the status."""
+    """Say it on stderr, as all that goes wrong; the status."""
     sys.stderr.write(f"subpool: error: {message}\n")
     return status
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
-import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import SubpoolError
+from .errors import ConfigError, SubpoolError
+from .http.logs import set_up_logging
+from .http.loops import loop_factory
 
 if TYPE_CHECKING:
     from .http.config import ServerConfig
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("subpool")
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 METAVARS = {"text": "TEXT", "integer": "N", "number": "SECONDS", "mount": "PREFIX=APP"}
 
 
@@ -135,8 +134,16 @@ def default_text(option: Option) -> str:
     return f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
 
 
-def _serve(config: str | None, **given: Any) -> None:
-    run(with_current_directory(sources(config, given).config()))
+def _serve(config: str | None, **given: Any) -> int:
+    from .guard.handover import become_guard, inherited
+
+    before = inherited(os.environ)
+    loaded = with_current_directory(sources(config, given).config())
+    if loaded.guard:
+        become_guard(loaded, before)
+    if before is not None:
+        raise ConfigError(["guard: is off, but a guard asks this server to take its place"])
+    return run(loaded)
 
 
 def with_current_directory(config: ServerConfig) -> ServerConfig:
@@ -149,65 +156,18 @@ def with_current_directory(config: ServerConfig) -> ServerConfig:
     return config.model_copy(update={"pythonpath": [*config.pythonpath, here], "mounts": mounts})
 
 
-def run(config: ServerConfig) -> None:
-    """Serve until a signal ends it. Raises what a server raises that cannot start."""
+def run(config: ServerConfig) -> int:
+    """Serve in this process until a signal ends it; the status. Raises what a server raises that cannot start."""
     from .http.server import Server
 
     set_up_logging(config)
     server = Server(config)
     try:
         with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            runner.run(server.serve())
+            return runner.run(server.serve())
     except (SubpoolError, OSError):
         log.debug("the server ends because of an error", exc_info=True)
         raise
-
-
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes the event loop that is called `name`; "auto" is uvloop where it can be imported.
-
-    `OSError` if uvloop is asked for by its name and cannot be imported.
-    """
-    if name == "asyncio":
-        return None
-    try:
-        import uvloop
-    except ImportError as error:
-        if name == "auto":
-            return None
-        raise OSError(f"the event loop uvloop cannot be had: {error}") from error
-    return uvloop.new_event_loop
-
-
-def set_up_logging(config: ServerConfig) -> None:
-    """What is logged, and warnings, to stderr; the access log, as it is, to its file or to stdout. `OSError`."""
-    logging.basicConfig(level=config.log_level.upper(), format=FORMAT, stream=sys.stderr)
-    if config.access_log != "off":
-        access = logging.getLogger("subpool.access")
-        access.setLevel(logging.INFO)
-        access.propagate = False
-        if config.access_log_file is None:
-            access.addHandler(logging.StreamHandler(sys.stdout))
-        else:
-            from logging.handlers import WatchedFileHandler
-
-            access.addHandler(WatchedFileHandler(config.access_log_file, encoding="utf-8"))
-    show = warnings.showwarning
-
-    def showwarning(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if str(message).startswith("subpool "):  # ours: where in our code it arose says nothing
-            log.warning("%s", message)
-        else:
-            show(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = showwarning
 
 
 # config

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+BROKEN: Final = 3  # status of a process in which things ended too often
+FRESH: Final = 75  # status of a process that has drained and wants another in its place (EX_TEMPFAIL)
 DELAY: Final = (0.05, 5.0)  # seconds: the first, the longest
 
 

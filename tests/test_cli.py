@@ -70,6 +70,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ServerConfig]]:
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     for variable in [name for name in os.environ if name.startswith("SUBPOOL_")]:
         monkeypatch.delenv(variable)
+    monkeypatch.setenv("SUBPOOL_GUARD", "false")  # a guard would take the place of this process
     root, access = logging.getLogger(), logging.getLogger("subpool.access")
     level, handlers, own = root.level, list(root.handlers), list(access.handlers)
     yield seen
@@ -123,7 +124,7 @@ def test_options_reach_the_server(served: list[ServerConfig], tmp_path: Path, mo
 
 def test_without_options_all_is_default(served: list[ServerConfig]) -> None:
     assert cli.main(["serve", "myapp:app"]) == 0
-    assert served == [ServerConfig(app="myapp:app", pythonpath=[os.getcwd()])]
+    assert served == [ServerConfig(app="myapp:app", pythonpath=[os.getcwd()], guard=False)]
 
 
 def test_the_file_may_be_named_by_a_variable(served: list[ServerConfig], tmp_path: Path,
@@ -225,12 +226,13 @@ def test_a_library_that_is_missing_is_named(missing: str, tmp_path: Path) -> Non
 
 
 def test_a_real_process() -> None:
-    status, out, err = run("serve", "my:app", "--loop", "asyncio", program=("-c", FAKE), SUBPOOL_WORKERS="2")
+    fake, given = ("-c", FAKE), ("--no-guard", "--loop", "asyncio")
+    status, out, err = run("serve", "my:app", *given, program=fake, SUBPOOL_WORKERS="2")
     assert (status, err) == (0, "")
     assert out == f"asyncio.unix_events 2 {[APPS]!r}\n"
-    status, _, err = run("serve", "broken:app", program=("-c", FAKE))
+    status, _, err = run("serve", "broken:app", *given, program=fake)
     assert (status, err) == (1, "Traceback: in broken.py\nsubpool: error: cannot import 'broken'\n")
-    status, _, err = run("serve", "taken:app", program=("-c", FAKE))
+    status, _, err = run("serve", "taken:app", *given, program=fake)
     assert (status, err) == (1, "subpool: error: cannot listen on 127.0.0.1:80: Address already in use\n")
 
 

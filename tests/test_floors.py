@@ -19,7 +19,7 @@ FLOORS = [
     {"router", "restarts", "renewal", "elastic", "hostloop", "call", "clock", "link", "overdue", "member", "crew",
      "succession", "upkeep", "engine", "stream", "pool", "blocking", "control", "reception", "asgi"},
     {"http"},
-    {"cli", "commands", "config_commands", "control_commands", "remote", "status_table", "check", "probe",
+    {"cli", "commands", "guard", "config_commands", "control_commands", "remote", "status_table", "check", "probe",
      "__main__"},
 ]  # fmt: skip
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

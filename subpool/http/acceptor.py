@@ -45,6 +45,11 @@ class Acceptor:
     def __repr__(self) -> str:
         return f"<Acceptor {self._socket}{'' if self._open else ' paused'}>"
 
+    @property
+    def busy(self) -> bool:
+        """Whether connections were accepted that have no protocol yet."""
+        return bool(self._tasks)
+
     def start(self, backlog: int) -> None:
         self._socket.setblocking(False)
         self._socket.listen(backlog)

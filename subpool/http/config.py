@@ -10,7 +10,8 @@ The models are strict: 1 is no bool, "4" no int. What is wrong is told all at on
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -22,11 +23,12 @@ from pydantic import (
     ModelWrapValidatorHandler,
     ValidationError,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ..config import check_name
+from ..config import check_name, check_range
 from .addresses import check_peer, check_prefix, check_root_path, parse_bind
 
 GROUPS: Final = {
@@ -104,6 +106,26 @@ def _number_as_text(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(gt=0)]
+def _workers(value: Any, number: Callable[[Any], int]) -> int | dict[str, int]:
+    """A number, or the least and the most: a mapping, or as text "2-8"."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+)-(\d+)", value)):
+        value = {"min": int(found[1]), "max": int(found[2])}
+    if not isinstance(value, Mapping):
+        return number(value)
+    try:
+        check_range(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error).removeprefix("workers ")) from None
+    return dict(value)
+
+
+_RANGE: Final = {"anyOf": [
+    {"type": "integer", "exclusiveMinimum": 0},
+    {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
+    {"type": "object", "properties": {"min": {"type": "integer", "minimum": 1}, "max": {"type": "integer"}},
+     "required": ["min", "max"], "additionalProperties": False},
+]}  # fmt: skip
+Workers = Annotated[int, Field(gt=0), WrapValidator(_workers), WithJsonSchema(_RANGE)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 AppName = Annotated[str, AfterValidator(_app)]
@@ -142,7 +164,7 @@ class MountConfig(BaseModel):
     app: AppName = _option("server", "The app, as module:callable")
     interface: Interface | None = _option("pool", "Which interface the app has", None)
     isolation: Isolation | None = _option("pool", "What a worker is", None)
-    workers: Count | None = _option("pool", "How many workers", None)
+    workers: Workers | None = _option("pool", "How many workers, or {min: 2, max: 8}", None)
     threads: Count | None = _option("pool", "Threads a worker runs WSGI calls on; 1 runs them inline", None)
     pythonpath: list[Text] | None = _option("pool", "Folders put before sys.path in the workers", None)
     venv: Venv | None = _option("pool", "Virtual environment whose packages the workers use", None)
@@ -170,7 +192,9 @@ class ServerConfig(BaseModel):
     server_header: HeaderValue | None = _option("server", "Value of the header Server; none is sent without", None)
     date_header: bool = _option("server", "Send the header Date", True)
 
-    workers: Count | None = _option("pool", "How many workers; one for each CPU without", None)
+    workers: Workers | None = _option(
+        "pool", "How many workers, or 2-8 (YAML: {min: 2, max: 8}) by what waits; one for each CPU without", None
+    )
     isolation: Isolation = _option("pool", "What a worker is; auto chooses what the app can run in", "auto")
     interface: Interface = _option("pool", "Which interface the app has; auto looks at it", "auto")
     threads: Count = _option("pool", "Threads a worker runs WSGI calls on; 1 runs them inline", 1)
@@ -231,10 +255,31 @@ class ServerConfig(BaseModel):
     metrics_bind: Annotated[str, AfterValidator(_listener)] | None = _option(
         "supervisor", "Address for /metrics (Prometheus), /healthz and /readyz: HOST:PORT or unix:PATH", None
     )
+    guard: bool = _option(
+        "supervisor", "Serve in a process of its own that a guard watches, and replaces if it dies", True
+    )
+    processes: Count = _option("supervisor", "Server processes that share the addresses, each with all workers", 1)
+    max_restarts: Count = _option(
+        "supervisor", "Ends within restart_window that are made good; one more is the end", 10
+    )
+    restart_window: Seconds = _option("supervisor", "The time in which ends are counted", 60.0)
+    max_requests: Count | None = _option(
+        "supervisor", "Requests after which a worker is replaced; 1: each request has a fresh one", None
+    )
+    max_requests_jitter: Annotated[int, Field(ge=0)] = _option(
+        "supervisor", "So many more at most, drawn for each worker", 0
+    )
+    max_age: Seconds | None = _option("supervisor", "Age at which a worker is replaced, up to a tenth more", None)
+    max_memory: Count | None = _option("supervisor", "Memory at which a worker is replaced", None)
+    heartbeat_timeout: Seconds | None = _option("supervisor", "A worker silent for so long is replaced", 30.0)
+    max_abandoned: Annotated[int, Field(ge=0)] = _option(
+        "supervisor", "Workers that never ended; with more the server asks for a fresh process", 8
+    )
 
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"
     )
+    log_file: Text | None = _option("logging", "File of the log; standard error without", None)
     access_log: Literal["off", "common", "combined", "json"] = _option("logging", "Form of the access log", "off")
     access_log_file: Text | None = _option("logging", "File of the access log; standard output without", None)
 
@@ -289,6 +334,14 @@ def combinations(data: Mapping[str, Any]) -> Iterator[Problem]:
     binds, metrics = data.get("bind"), data.get("metrics_bind")
     if isinstance(binds, list) and metrics in binds and not str(metrics).endswith(":0"):
         yield ("metrics_bind",), f"is {metrics!r}, which bind names already"
+    processes = data.get("processes")
+    if isinstance(processes, int) and processes > 1:
+        if data.get("control_socket") not in (None, "auto", "none"):
+            yield ("control_socket",), "is a path, which several processes cannot share: leave it auto"
+        if data.get("metrics_bind") is not None:
+            yield ("metrics_bind",), "is an address, which several processes cannot share"
+    if data.get("guard") is False and isinstance(processes, int) and processes > 1:
+        yield ("processes",), f"is {processes}, but without the guard there is one process"
     one, every = data.get("max_header"), data.get("max_headers_size")
     if isinstance(one, int) and isinstance(every, int) and one > every:
         yield ("max_header",), f"is {one}, which is more than max_headers_size, {every}"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 OPTIONS: Final = (
     "workers", "isolation", "interface", "pythonpath", "venv", "preload_app", "preload", "lifespan", "threads",
     "window", "max_pending", "max_concurrency", "max_websockets", "start_timeout", "close_timeout", "grace",
+    "max_restarts", "restart_window", "max_requests", "max_requests_jitter", "max_age", "max_memory",
+    "heartbeat_timeout", "max_abandoned",
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from .h1_writer import Writer, joins, take_nothing_ahead
 FRAMING: Final = 64 * 1024  # bytes of chunk sizes, extensions and trailers that a small body may have
 SLICE: Final = 64 * 1024  # bytes given to the parser at once
 FAMILIAR: Final = 4096  # bytes of a request whose header lines are remembered
+FRESH: Final = 0.5  # seconds that a connection without a request has when the server ends
 END: Final = b"\r\n\r\n"
 REQUEST: Final = re.compile(rb"(GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS) (/[!-\"$-~]*) HTTP/1\.1").fullmatch
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -76,6 +77,8 @@ class H1(Requests, asyncio.Protocol):
         take_nothing_ahead(transport)
         self._joins = joins(transport)
         self.deadline = self.front.now + self._config.head_timeout
+        if self.front.draining:
+            self.drain()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.front.closed(self)
@@ -125,6 +128,7 @@ class H1(Requests, asyncio.Protocol):
 
     def _again(self, match: re.Match[bytes], rest: bytes, headers: Headers) -> None:
         """A whole request whose header lines, `rest`, came before."""
+        self._fresh = False
         front = self.front
         method, url = match.groups()
         call = RepeatedCall(next(front.ids), self, METHODS[method], url, headers, rest)
@@ -238,7 +242,9 @@ class H1(Requests, asyncio.Protocol):
 
     def drain(self) -> None:
         call = self._current
-        if call is None and (self._parsing is None or self._lingering):
+        if self._fresh and call is None and not self._lingering:  # its request may be on its way
+            self.deadline = min(self.deadline, self.front.now + FRESH)
+        elif call is None and (self._parsing is None or self._lingering):
             self._transport.close()
         elif call is not None:
             call.flags &= ~KEEP_ALIVE

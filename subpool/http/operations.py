@@ -6,10 +6,12 @@ Both are there from before the pools start until they have ended, so that `start
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import platform
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import __version__
 from ..control import Control, Handler, own_path
@@ -21,18 +23,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("subpool")
 
+LOOK: Final = 0.2  # seconds between looks whether an address is free
+
 
 class Operated(Protocol):
     """What is asked of a server. `reload` answers what is wrong with the new code, or None."""
 
     config: ServerConfig
     state: str
+    successor: bool  # of another process, which may still have addresses
 
     def status(self) -> dict[str, Any]: ...
     async def reload(self) -> str | None: ...
     async def scale(self, count: int) -> list[int]: ...
     async def recycle(self, worker: int) -> None: ...
-    def request_stop(self) -> None: ...
+    def ask_stop(self) -> None: ...
 
 
 class Operations:
@@ -44,21 +49,48 @@ class Operations:
         self._since = time.monotonic()
         self._control: Control | None = None
         self._metrics: Metrics | None = None
+        self._waiting: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open what is configured. `OSError`, and `ConfigError` where prometheus_client is missing."""
         config = self._server.config
         if config.metrics_bind is not None:
-            from .metrics import Metrics
-
-            self._metrics = Metrics(config.metrics_bind, int(config.unix_mode, 8), self.status)
-            await self._metrics.start()
-            log.info("metrics at %s", self._metrics.address)
+            await self._open(self._open_metrics)
         if config.control_socket == "auto":
             if self.serving:
                 await self._open_own_control()
         elif config.control_socket != "none":
-            await self._open_control(config.control_socket)
+            await self._open(lambda: self._open_control(config.control_socket))
+
+    async def _open(self, opening: Callable[[], Awaitable[None]]) -> None:
+        """A process that takes another's place has the addresses when that one has ended."""
+        try:
+            await opening()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not self._server.successor:
+                raise
+            self._waiting.append(asyncio.create_task(self._open_later(opening)))
+
+    async def _open_later(self, opening: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                await opening()
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                log.error("%s", error)
+            return
+
+    async def _open_metrics(self) -> None:
+        from .metrics import Metrics
+
+        config = self._server.config
+        assert config.metrics_bind is not None
+        metrics = Metrics(config.metrics_bind, int(config.unix_mode, 8), self.status)
+        await metrics.start()
+        self._metrics = metrics
+        log.info("metrics at %s", metrics.address)
 
     async def _open_own_control(self) -> None:
         """A server that cannot have one, as on a read-only system, runs without."""
@@ -81,6 +113,8 @@ class Operations:
 
     async def close(self) -> None:
         """End both; a `subpool stop` that waits sees the control socket close."""
+        for task in self._waiting:
+            task.cancel()
         if self._metrics is not None:
             await self._metrics.close()
         if self._control is not None:
@@ -114,7 +148,7 @@ class Operations:
         """Begin to drain. `limit`: seconds until the server has ended, come what may."""
         if not self.serving:
             raise SubpoolError("this server is embedded in a program, which alone can stop it")
-        asyncio.get_running_loop().call_soon(self._server.request_stop)
+        asyncio.get_running_loop().call_soon(self._server.ask_stop)
         config = self._server.config
         return {"limit": config.graceful_timeout + config.close_timeout + 5.0}
 

@@ -7,29 +7,31 @@ before its address listens: who can connect is served.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PoolClosed, SubpoolError
 from ..pool import Pool
+from ..restarts import BROKEN, FRESH
 from .acceptor import Acceptor
 from .access import AccessLog
+from .binding import Binding, bind
 from .front import Front, Listener, Mount
 from .groups import groups
 from .h1 import H1
 from .operations import Operations
+from .signals import Signals
 
 if TYPE_CHECKING:
     from .config import ServerConfig
 
 log = logging.getLogger("subpool")
+
+PATIENCE: Final = 1.0  # seconds for a connection without a request, when the server ends
 
 _KINDS = {"subinterpreter": "sub-interpreter", "thread": "thread", "process": "process"}
 
@@ -37,16 +39,23 @@ _KINDS = {"subinterpreter": "sub-interpreter", "thread": "thread", "process": "p
 class Server:
     """`await server.serve()`, or `start` and `stop` to embed it. Not to be started twice."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, bindings: Sequence[Binding] | None = None) -> None:
+        """`bindings`: sockets that are bound already; without them those that `config` names are bound."""
         self.config = config
         self.state = "starting"  # then ready, then draining
+        self.announce = True  # where it listens, and what it serves, in the log
+        self._status = 0  # for the process to end with
+        self.on_fresh: Callable[[], None] | None = None  # who is asked for a process in place of this one
+        self.on_stop: Callable[[], None] | None = None  # who is asked to end it
+        self.successor = False  # of a process that may still have addresses
+        self._worn = False  # a process in place of this one was asked for
         self.addresses: list[str] = []
         self.pools: list[Pool] = []
         self.front: Front | None = None
         self._acceptors: list[Acceptor] = []
-        self._sockets: list[socket.socket] = []
-        self._unix: list[tuple[str, int]] = []
-        self._stopping: asyncio.Event = asyncio.Event()
+        self._bindings = bindings
+        self._stopping = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._operations = Operations(self)
 
     def __repr__(self) -> str:
@@ -62,24 +71,28 @@ class Server:
         front = self.front = Front(config, loop, access)
         try:
             await self._operations.start()
-            bound = [self._bind(name) for name in config.bind]
+            if self._bindings is None:
+                bindings: list[Binding] = []
+                self._bindings = bindings
+                bindings.extend(bind(name, config.unix_mode) for name in config.bind)
             context = None
             if config.certfile is not None:
                 from . import tls
 
                 context = tls.context(config)
             front.set_mounts(await self._open_pools())
-            for sock, name in bound:
-                self._listen(loop, sock, name, context)
+            for binding in self._bindings:
+                self._listen(loop, binding.sock, binding.name, context)
         except BaseException:
             await self.stop(0.0)
             raise
         front.start()
         self.state = "ready"
+        level = logging.INFO if self.announce else logging.DEBUG
         for address in self.addresses:
-            log.info("listening on %s", address)
+            log.log(level, "listening on %s", address)
         for pool in self.pools:
-            log.info("%s", describe(pool, config))
+            log.log(level, "%s", describe(pool, config))
 
     async def _open_pools(self) -> list[Mount]:
         mounts: list[Mount] = []
@@ -87,53 +100,12 @@ class Server:
             pool = Pool(group.specs[0].app, **group.options)
             await pool.__aenter__()
             self.pools.append(pool)
+            pool.engine.on_broken = self._on_broken
+            pool.engine.on_exhausted = self._on_exhausted
             for spec in group.specs:
                 app = None if spec.app == pool.options.app else spec.app
                 mounts.append(Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body))
         return mounts
-
-    def _bind(self, name: str) -> tuple[socket.socket, str]:
-        if name.startswith("unix:"):
-            sock = self._bind_unix(name[5:])
-        elif name.startswith("fd://"):
-            try:
-                sock = socket.socket(fileno=os.dup(int(name[5:])))
-            except OSError as error:
-                raise OSError(error.errno, f"cannot listen on {name}: {error.strerror}") from None
-        else:
-            host, _, port = name.rpartition(":")
-            host = host.strip("[]")
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            if host and family == socket.AF_INET:
-                family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind((host, int(port)))
-            except OSError as error:
-                sock.close()
-                raise OSError(error.errno, f"cannot listen on {name}: {error.strerror}") from None
-        self._sockets.append(sock)
-        sock.setblocking(False)
-        return sock, name
-
-    def _bind_unix(self, path: str) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):
-                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                    probe.connect(path)
-                raise OSError(98, f"cannot listen on unix:{path}: another server does")
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            sock.bind(path)
-            os.chmod(path, int(self.config.unix_mode, 8))
-        except OSError as error:
-            sock.close()
-            message = str(error) if "cannot listen" in str(error) else f"cannot listen on unix:{path}: {error.strerror}"
-            raise OSError(error.errno, message) from None
-        self._unix.append((path, os.stat(path).st_ino))
-        return sock
 
     def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
         front = self.front
@@ -161,65 +133,88 @@ class Server:
 
     # serving
 
-    async def serve(self) -> None:
-        """Start, serve until `request_stop` or SIGTERM or SIGINT, drain, end. A second signal ends at once."""
-        loop = asyncio.get_running_loop()
-        caught: list[int] = []
+    async def serve(self) -> int:
+        """Start, serve until `request_stop` or SIGTERM or SIGINT, drain, end; the status for the process to end with.
 
-        def on_signal(number: int) -> None:
-            if caught:
-                log.warning("%s again: ending at once", signal.Signals(number).name)
-                sys.stderr.flush()
-                os._exit(128 + number)
-            caught.append(number)
-            log.info("%s: draining", signal.Signals(number).name)
-            self._stopping.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal, number)
-        self._operations.serving = True
+        See `signals` for the other signals."""
+        signals = Signals(self)
+        signals.install()
         try:
-            await self.start()
-            await self._stopping.wait()
-            await self.stop(self.config.graceful_timeout)
+            return await self.run()
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+            signals.remove()
+
+    async def run(self, ready: Callable[[], None] | None = None) -> int:
+        """`serve` without signals; calls `ready` once it has started."""
+        self._operations.serving = True
+        await self.start()
+        if ready is not None:
+            ready()
+        await self._stopping.wait()
+        await self.stop(self.config.graceful_timeout)
+        return self._status
 
     def request_stop(self) -> None:
         """Make `serve` drain and return."""
         self._stopping.set()
 
+    def ask_stop(self) -> None:
+        """The same, by whoever watches this process, if someone does."""
+        if self.on_stop is not None:
+            self.on_stop()
+        else:
+            self.request_stop()
+
+    def _on_broken(self, error: SubpoolError) -> None:
+        log.critical("the server ends: %s", error)
+        self._status = BROKEN
+        self.request_stop()
+
+    def _on_exhausted(self, why: str) -> None:
+        if not self._worn:
+            self._worn = True
+            log.warning("another process is to take the place of this one: %s", why)
+            self.request_fresh()
+
+    def request_fresh(self) -> None:
+        """This process is worn out and another must take its place: whoever watches it is asked for one; where nobody
+        does, `serve` drains and returns FRESH."""
+        if self.on_fresh is not None:
+            self.on_fresh()
+        else:
+            self._status = FRESH
+            self.request_stop()
+
     async def stop(self, drain: float) -> None:
         """Listen no more; what is under way has `drain` seconds; then everything is cut and the pools end.
 
-        An app that goes on behind its last response (background tasks) has what is left of that time, and not more
-        than the pool allows.
+        A connection that has asked nothing yet may have a request on its way: it has a moment. An app that goes on
+        behind its last response (background tasks) has what is left of the time, and not more than the pool allows.
         """
         self.state = "draining"
         front = self.front
-        deadline = asyncio.get_running_loop().time() + drain
+        now = asyncio.get_running_loop().time
+        deadline = now() + drain
+        patience = min(deadline, now() + PATIENCE)
         for acceptor in self._acceptors:
             acceptor.close()
-        for sock in self._sockets:
-            sock.close()
-        for path, inode in self._unix:
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
-        self._unix.clear()
+        for binding in self._bindings or ():
+            binding.close()
         if front is not None:
             front.draining = True
             for connection in list(front.connections):
                 connection.drain()
-            while front.connections and front.loop.time() < deadline:  # noqa: ASYNC110  once in a server's life
-                await asyncio.sleep(0.02)
+            while (front.connections or (self._accepting() and now() < patience)) and now() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # once in a server's life
             for connection in list(front.connections):
                 connection.abort()
             front.stop()
-        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        left = max(0.0, deadline - now())
         await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True)
         await self._operations.close()
+
+    def _accepting(self) -> bool:
+        return any(acceptor.busy for acceptor in self._acceptors)
 
     # while it runs
 
@@ -237,16 +232,29 @@ class Server:
 
     async def reload(self) -> str | None:
         """Fresh workers, with the code as it is now, take over; the old finish what they have. None, or what is wrong
-        with the new code: then the old workers stay."""
-        if any(pool.isolation == "thread" for pool in self.pools):
-            return "its workers are threads, which share one copy of the app: start a new process"
-        for pool in self.pools:
-            try:
-                await pool.recycle()
-            except SubpoolError as error:
-                log.error("not reloaded, the old workers stay: %s", error)
-                return str(error)
-        return None
+        with the new code: then the old workers stay.
+
+        Workers that are threads share this process's copy of the app: it takes a fresh process.
+        """
+        async with self._reloading:
+            if any(pool.isolation == "thread" for pool in self.pools):
+                if self.on_fresh is not None:
+                    self.on_fresh()
+                    return None
+                reason = "its workers are threads of this process, which no guard can replace"
+                log.error("not reloaded: %s", reason)
+                return reason
+            for pool in self.pools:
+                try:
+                    await pool.recycle()
+                except SubpoolError as error:
+                    detail = getattr(error, "remote_traceback", "")
+                    log.error(
+                        "not reloaded, the old workers stay: %s%s", error, f"\n{detail.rstrip()}" if detail else ""
+                    )
+                    return str(error)
+            log.info("reloaded: %s", "; ".join(describe(pool, self.config) for pool in self.pools))
+            return None
 
     async def recycle(self, worker: int) -> None:
         """Replace the workers of that number, one in each pool. `ValueError` if no pool has it."""
@@ -256,13 +264,21 @@ class Server:
         for pool in found:
             await pool.recycle(worker)
 
-    async def scale(self, count: int) -> list[int]:
-        """`count` workers in every pool; how many each has then."""
+    def workers(self) -> list[int]:
+        """How many each pool has, or is about to have again."""
+        return [len({one.id for one in pool.stats().workers if one.state != "stopping"}) for pool in self.pools]
+
+    async def scale(self, count: int | None = None, *, delta: int = 0) -> list[int]:
+        """`count` workers in every pool, or `delta` more than there are, but one at least; how many each has then."""
         if self.state != "ready":
             raise PoolClosed(f"the server is {self.state}")
-        for pool in self.pools:
-            pool.engine.crew.scale(count)
-        return [count for _ in self.pools]
+        found = []
+        for pool, there in zip(self.pools, self.workers(), strict=True):
+            wanted = max(1, there + delta if count is None else count)
+            pool.engine.crew.scale(wanted)
+            found.append(wanted)
+        log.info("scaled: %s workers", ", ".join(map(str, found)))
+        return found
 
 
 def _plain(value: Any) -> Any:

@@ -50,7 +50,7 @@ class Steward:
                             return
                         self._obey(frame)
             except LaneClosed:  # the host has gone: end with it, even out of a handler that holds the main thread
-                threading.main_thread().join(5.0)
+                threading.main_thread().join(1.0)
                 os._exit(1)
 
     def _obey(self, frame: f.Frame) -> None:

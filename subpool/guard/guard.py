@@ -1,0 +1,316 @@
+"""The guard's life: one thread, one selector, no event loop. What happens is an event here, never a poll.
+
+Rules:
+
+- The first server process must start: if it does not, the guard ends with what that said, and starts no other.
+- One that ends unasked is replaced, as `Restarts` allows; beyond that the guard ends with status BROKEN. The sockets
+  stay open meanwhile, so that clients wait in the system's queue.
+- One that asks for a fresh process is drained when its replacement is ready.
+- Who is told to end has `graceful_timeout` and a moment; then it is killed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ..restarts import BROKEN, FRESH, Restarts
+from .caught import Caught, name_of
+from .diary import Diary
+from .handover import Handover, take
+from .link import Link, Message
+from .upgrade import Upgrade
+from .ward import Ward
+
+AFTERWARDS: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2})  # make sense once one is ready
+MARGIN: Final = 0.7  # seconds beyond `graceful_timeout` until a process is killed
+
+
+class Guard:
+    """`run` it once."""
+
+    def __init__(self, given: Handover) -> None:
+        self._config = given.config
+        self._argv = given.argv
+        self._sockets = given.sockets
+        self._before = None if given.before is None else Link(socket.socket(fileno=given.before), blocking=False)
+        self._diary = Diary(given.config["log_level"], given.config["log_file"])
+        self._restarts = Restarts(given.config["max_restarts"], given.config["restart_window"])
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = 0
+        self._wards: set[Ward] = set()
+        self._upgrade: Upgrade | None = None
+        self._started = False  # a server process was ready once
+        self._stopping = False
+        self._more = 0  # workers, than the configuration says
+        self._status = 0
+        self._does: dict[int, Callable[[int], None]] = {
+            signal.SIGTERM: self._end,
+            signal.SIGINT: self._end,
+            signal.SIGHUP: lambda number: self._tell("reload"),
+            signal.SIGTTIN: lambda number: self._scale(1),
+            signal.SIGTTOU: lambda number: self._scale(-1),
+            signal.SIGUSR1: lambda number: self._tell("reopen"),
+            signal.SIGUSR2: lambda number: self._start_upgrade(),
+            signal.SIGCHLD: lambda number: self._reap(),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Guard of {self._wards}>"
+
+    def run(self) -> int:
+        """Guard until the end; the status."""
+        with Caught() as caught:
+            self._guard(caught)
+        self._selector.close()
+        if self._upgrade is not None:
+            self._upgrade.release()
+        return self._status
+
+    def _guard(self, caught: Caught) -> None:
+        self._watch(caught, lambda: [self._on_signal(number) for number in dict.fromkeys(caught.take())])
+        self._start(None)
+        while self._wards or not self._stopping:
+            wait = None if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())
+            for key, _ in self._selector.select(wait):
+                key.data()
+            while self._timers and self._timers[0][0] <= time.monotonic():
+                heapq.heappop(self._timers)[2]()
+
+    def _on_signal(self, number: int) -> None:
+        if number in AFTERWARDS and not self._started and not self._stopping:
+            self._later(0.1, lambda: self._on_signal(number))  # a server process may be ready and not yet heard
+        else:
+            self._does[number](number)
+
+    def _watch(self, what: Any, does: Callable[[], object]) -> None:
+        self._selector.register(what, selectors.EVENT_READ, does)
+
+    def _later(self, seconds: float, does: Callable[[], None]) -> None:
+        self._numbers += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._numbers, does))
+
+    # server processes: their start
+
+    def _start(self, old: Ward | None) -> None:
+        """Start one; in place of `old`, which goes on until then, if that is still there."""
+        if self._stopping or (old is not None and old not in self._wards):
+            return
+        try:
+            ward = Ward(self._config, self._sockets, not self._started, old)
+        except OSError as error:
+            self._failed(f"a server process could not be started ({error.strerror})", False, old)
+            return
+        if old is not None:
+            old.successor = ward
+        self._wards.add(ward)
+        self._watch(ward.link, lambda: self._listen(ward))
+
+    def _listen(self, ward: Ward) -> bool:
+        """Take what it says now. False when it says no more."""
+        if ward.link.fileno() < 0:  # closed a moment ago
+            return False
+        messages = ward.link.receive()
+        if messages is None:
+            self._selector.unregister(ward.link)
+            ward.link.close()
+            return False
+        for message in messages:
+            event = ward.hear(message)
+            if event == "ready" and ward.state == "ready":
+                self._ready(ward)
+            elif event == "fresh" and ward.state == "ready" and ward.successor is None:
+                self._diary.info(f"server process {ward.pid} asks for a fresh one in its place")
+                self._start(ward)
+            elif event == "stop" and not self._stopping:
+                self._diary.info("told to stop: draining")
+                self._stop(0)
+        return bool(messages)
+
+    def _ready(self, ward: Ward) -> None:
+        if self._more:
+            ward.ask("scale", delta=self._more)
+        if ward.old is not None and ward.old in self._wards:
+            self._drain(ward.old)
+        ward.old = None
+        if self._started:
+            self._diary.info(f"server process {ward.pid} is ready")
+        else:
+            self._started = True
+            for _ in range(1, self._config["processes"]):
+                self._start(None)
+        if self._before is not None and len(self._serving()) == self._config["processes"]:
+            self._before.send({"event": "ready", "names": [one.name for one in self._sockets]})
+            self._before.close()
+            self._before = None
+
+    def _serving(self) -> list[Ward]:
+        return [ward for ward in self._wards if ward.state == "ready"]
+
+    # their end
+
+    def _reap(self) -> None:
+        for ward in list(self._wards):
+            status = ward.poll()
+            if status is not None:
+                while ward.link.fileno() >= 0 and self._listen(ward):
+                    pass  # its last words
+                if ward.link.fileno() >= 0:
+                    self._selector.unregister(ward.link)
+                    ward.link.close()
+                self._wards.discard(ward)
+                self._ended(ward, status)
+        if self._upgrade is not None and self._upgrade.names is None and self._upgrade.poll() is not None:
+            self._upgrade_failed(self._upgrade)
+
+    def _ended(self, ward: Ward, status: int) -> None:
+        if ward.old is not None:
+            ward.old.successor = None
+        if self._stopping or ward.state == "draining" or ward.successor in self._wards:
+            return
+        what = f"server process {ward.pid} {ward.end_of_it()}"
+        if not self._started and ward.told:
+            self._stop(1)
+        elif status == FRESH and ward.state == "ready":
+            self._start(None)
+        elif status == BROKEN:  # as it has said
+            self._stop(BROKEN)
+        else:
+            self._failed(what, ward.state == "ready" and ward.served, ward.old)
+
+    def _failed(self, what: str, proved: bool, old: Ward | None) -> None:
+        """Something ended, or did not start: begin anew, as far as that makes sense."""
+        if not self._started:
+            sys.stderr.write(f"subpool: error: {what} before it was ready\n")
+            self._stop(1)
+            return
+        wait = self._restarts.ended(time.monotonic(), proved)
+        if wait is not None:
+            self._diary.error(f"{what}; another is started" + (f" in {wait:.2f} s" if wait else ""))
+            self._later(wait, lambda: self._start(old))
+        elif old is not None:
+            self._diary.error(f"{what}; the one that it was to replace goes on")
+        else:
+            most, window = self._restarts.most, self._restarts.window
+            sys.stderr.write(
+                f"subpool: error: {what}; that is more than max_restarts={most} in restart_window={window:g} s\n"
+            )
+            self._stop(BROKEN)
+
+    # ending
+
+    def _end(self, number: int) -> None:
+        if not self._stopping:
+            self._diary.info(f"{name_of(number)}: draining")
+            self._stop(0)
+            return
+        self._diary.warning(f"{name_of(number)} again: ending at once")
+        self._status = 128 + number
+        for ward in self._wards:
+            ward.kill()
+        self._later(1.0, self._wards.clear)  # what cannot even be killed is left
+
+    def _stop(self, status: int) -> None:
+        """Listen no more, drain all, end with `status`."""
+        self._stopping = True
+        self._status = status
+        for ward in self._wards:
+            self._drain(ward)
+        for one in self._sockets:
+            os.close(one.fd)
+            if self._before is None or not one.shared:
+                _remove(one.name, one.inode)
+        self._sockets = []
+        if self._upgrade is not None:
+            self._upgrade.cancel()
+
+    def _drain(self, ward: Ward) -> None:
+        if ward.state == "draining":
+            return
+        ward.state = "draining"
+        ward.ask("drain")
+        limit = self._config["graceful_timeout"] + MARGIN
+
+        def late() -> None:
+            if ward in self._wards:
+                self._diary.error(f"server process {ward.pid} did not end within {limit:g} s: it is killed")
+                ward.kill()
+
+        self._later(limit, late)
+
+    # what else signals ask for
+
+    def _tell(self, do: str) -> None:
+        for ward in self._wards:
+            ward.ask(do)
+
+    def _scale(self, delta: int) -> None:
+        """One worker more or less in each server process, and in those to come."""
+        first: list[Message] = []
+
+        def answer(message: Message) -> None:
+            if not first and "error" not in message:
+                first.append(message)
+                self._more += message["value"]["change"]
+
+        for ward in self._serving():
+            ward.ask("scale", answer, delta=delta)
+
+    def _start_upgrade(self) -> None:
+        if self._stopping or not self._started:
+            return
+        if self._upgrade is not None:
+            self._diary.warning(f"an upgrade is under way: guard {self._upgrade.pid}")
+            return
+        try:
+            upgrade = self._upgrade = Upgrade(self._argv, self._sockets)
+        except OSError as error:
+            self._diary.error(f"a new guard cannot be started: {error.strerror}")
+            return
+        self._diary.info(f"a new guard is started: {upgrade.pid}")
+        self._watch(upgrade.link, lambda: self._hear_upgrade(upgrade))
+
+    def _hear_upgrade(self, upgrade: Upgrade) -> None:
+        if upgrade.link.fileno() < 0:  # closed a moment ago
+            return
+        messages = upgrade.link.receive()
+        if messages is None:
+            self._selector.unregister(upgrade.link)
+            upgrade.link.close()
+        for message in messages or ():
+            upgrade.names = message["names"]
+            self._diary.info(f"guard {upgrade.pid} has taken over: draining")
+            # What it took is not ours to remove.
+            self._sockets = [one._replace(inode=0) if one.name in message["names"] else one for one in self._sockets]
+            if not self._stopping:
+                self._stop(0)
+
+    def _upgrade_failed(self, upgrade: Upgrade) -> None:
+        self._diary.error(f"the new guard {upgrade.pid} ended with status {upgrade.poll()}; this one goes on")
+        if upgrade.link.fileno() >= 0:
+            self._selector.unregister(upgrade.link)
+        upgrade.release()
+        self._upgrade = None
+
+
+def _remove(name: str, inode: int) -> None:
+    """As `http.binding.remove`, which the guard does not load."""
+    path = name.removeprefix("unix:")
+    try:
+        if inode and os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        pass
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be the guard that the descriptor in `arguments` describes."""
+    return Guard(take(int(arguments[0]))).run()

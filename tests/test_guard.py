@@ -1,0 +1,362 @@
+"""The guard: what happens to server processes and to the guard itself, and what clients see of it. All is real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import APPS, Fifo
+
+pytest.importorskip("httptools")
+pytest.importorskip("pydantic")
+pytest.importorskip("click")
+pytest.importorskip("yaml")
+
+from guard_kit import Command, Load, alive, background, get, until
+
+APP = """
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%s"})
+"""
+
+
+# the server process
+
+
+def test_a_killed_server_is_replaced() -> None:
+    """Its clients lose what was under way; new ones wait in the queue of the socket, and are not refused."""
+    with Command() as server:
+        first, guard = server.pids()
+        assert guard == server.process.pid
+        begin = time.monotonic()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not alive(first))
+        second, parent = server.pids()
+        print(f"served again after {time.monotonic() - begin:.2f} s")
+        assert second != first
+        assert parent == guard
+        server.said(f"server process {first} was killed by SIGKILL; another is started")
+        server.said(f"server process {second} is ready")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_a_handler_that_aborts_its_process() -> None:
+    with Command() as server:
+        first, _ = server.pids()
+        server.fails("/abort")
+        assert server.pids()[0] != first
+        server.said("was killed by SIGABRT")
+
+
+def test_a_server_that_dies_again_and_again_ends_the_guard() -> None:
+    with Command("guard_app:app", "--max-restarts", "2") as server:
+        for _ in range(3):
+            pid, _ = server.pids()
+            os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: not alive(pid))
+        assert server.wait() == 3
+        server.said("that is more than max_restarts=2 in restart_window=60 s")
+        assert server.refuses()
+
+
+def test_a_first_start_that_fails_ends_at_once() -> None:
+    """With what the app said, as without a guard."""
+    told = []
+    for option in ("--guard", "--no-guard"):
+        server = Command("broken_import:app", option)
+        try:
+            assert server.wait() == 1
+            server._reader.join()
+            told.append(server.lines)
+        finally:
+            server.end()
+    guarded, plain = told
+    assert [line for line in guarded if "File" not in line] == [line for line in plain if "File" not in line]
+    assert guarded[0].startswith("Traceback")
+    assert guarded[-1].startswith("subpool: error: cannot import")
+
+
+def test_a_first_start_that_crashes_says_so(tmp_path: Path) -> None:
+    (tmp_path / "crashing.py").write_text("import os\nos.abort()\n")
+    server = Command("crashing:app", cwd=str(tmp_path))
+    try:
+        assert server.wait() == 1
+        server.said("was killed by SIGABRT before it was ready")
+    finally:
+        server.end()
+
+
+def test_an_address_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = Command(bind=f"127.0.0.1:{taken.getsockname()[1]}")
+        try:
+            assert server.wait() == 1
+            assert server.said("error").startswith("subpool: error: cannot listen on 127.0.0.1:")
+        finally:
+            server.end()
+
+
+# the guard's end
+
+
+@pytest.mark.parametrize("isolation", ["subinterpreter", "process"])
+def test_without_its_guard_nothing_lives_on(isolation: str) -> None:
+    """Not even what a handler blocks."""
+    with Command("guard_app:app", "--isolation", isolation) as server:
+        pid, parent = server.pids()
+        children = [pid] if isolation == "subinterpreter" else [pid, parent]
+        with background(lambda: server.fails("/freeze?600")):
+            time.sleep(0.2)  # so that it is likely to be blocked; the outcome is the same if it is not
+            server.signal(signal.SIGKILL)
+            begin = time.monotonic()
+            until(lambda: not any(map(alive, children)))
+            print(f"gone after {time.monotonic() - begin:.2f} s")
+        assert server.refuses()
+
+
+def test_a_drain_finishes_what_can_be_finished(fifo: Callable[[str], Fifo]) -> None:
+    started, gate, endless = fifo("started"), fifo("gate"), fifo("endless")
+    with Command("http_app:app", "--graceful-timeout", "4", "--pythonpath", APPS) as server:
+        with (
+            background(lambda: server.get(f"/gate?started={started}&gate={gate}")) as short,
+            background(lambda: server.fails(f"/forever?started={endless}")) as long,
+        ):
+            started.wait_sync()
+            endless.wait_sync()
+            begin = time.monotonic()
+            server.signal(signal.SIGTERM)
+            until(server.refuses)
+            assert time.monotonic() - begin < 4, "refused only when all was over"
+            gate.release()
+            assert short() == "through"
+            assert server.wait() == 0
+            print(f"ended {time.monotonic() - begin - 4:+.2f} s from the deadline")
+            long()
+
+
+def test_a_server_that_hangs_is_killed_at_the_deadline() -> None:
+    with Command("guard_app:app", "--graceful-timeout", "0.5") as server:
+        pid, _ = server.pids()
+        os.kill(pid, signal.SIGSTOP)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        server.said(f"server process {pid} did not end within")
+        assert not alive(pid)
+        assert server.refuses()
+
+
+def test_a_second_signal_ends_at_once(fifo: Callable[[str], Fifo]) -> None:
+    started = fifo("started")
+    with Command("http_app:app", "--graceful-timeout", "600") as server:
+        with background(lambda: server.fails(f"/forever?started={started}")):
+            started.wait_sync()
+            server.signal(signal.SIGINT)
+            server.said("SIGINT: draining")
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 128 + signal.SIGTERM
+        server.said("SIGTERM again: ending at once")
+
+
+def test_a_terminals_signal_reaches_all_and_the_guard_decides(fifo: Callable[[str], Fifo]) -> None:
+    started, gate = fifo("started"), fifo("gate")
+    with Command("http_app:app", "--isolation", "process") as server:
+        with background(lambda: server.get(f"/gate?started={started}&gate={gate}")) as asked:
+            started.wait_sync()
+            os.killpg(server.process.pid, signal.SIGTERM)
+            server.said("SIGTERM: draining")
+            gate.release()
+            assert asked() == "through"
+            assert server.wait() == 0
+
+
+# signals
+
+
+def test_reload_under_load_fails_no_request(tmp_path: Path) -> None:
+    file = tmp_path / "changing.py"
+    file.write_text(APP % "old")
+    with Command("changing:app", "--workers", "2", cwd=str(tmp_path)) as server:
+        with Load(("127.0.0.1", server.port)) as load:
+            load.more()
+            file.write_text(APP % "newer")
+            server.signal(signal.SIGHUP)
+            server.said("reloaded: 2 sub-interpreters")
+            load.more()
+        assert (load.failures, load.bodies[0], load.bodies[-1]) == ([], "old", "newer")
+        file.write_text("1 / 0")
+        server.signal(signal.SIGHUP)
+        server.said("not reloaded, the old workers stay: cannot import 'changing'")
+        assert server.get() == "newer"
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_upgrade_under_load_refuses_nobody(kind: str, tmp_path: Path) -> None:
+    """A new guard, with the configuration as it is now, on the same sockets; who leaves takes no file along."""
+    path = str(tmp_path / "socket")
+    (tmp_path / "config.yaml").write_text(f"bind: ['127.0.0.1:0', 'unix:{path}']\nworkers: 1\npythonpath: [{APPS}]\n")
+    with Command("guard_app:app", "--config", str(tmp_path / "config.yaml"), "--bind", f"unix:{path}") as server:
+        address = ("127.0.0.1", server.port) if kind == "tcp" else path
+        old = int(get(address).split()[1])
+        assert old == server.process.pid
+        with Load(address) as load:
+            load.more()
+            server.signal(signal.SIGUSR2)
+            assert server.wait() == 0
+            load.more()
+        assert load.failures == []
+        server.said("has taken over: draining")
+        pid, new = get(address).split()
+        assert int(new) != old
+        os.kill(int(new), signal.SIGTERM)
+        until(lambda: not alive(int(pid)) and not alive(int(new)))
+        assert not os.path.exists(path)
+
+
+def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """Because its configuration is wrong, or its app does not start; the next one may succeed."""
+    file, module, path = tmp_path / "config.yaml", tmp_path / "changing.py", str(tmp_path / "socket")
+    file.write_text("workers: 1\n")
+    module.write_text(APP % "old")
+    options = ("--config", str(file), "--bind", f"unix:{path}")
+    with Command("changing:app", *options, cwd=str(tmp_path)) as server:
+        file.write_text("wrokers: 1\n")
+        server.signal(signal.SIGUSR2)
+        server.said("ended with status 1; this one goes on")
+        server.said("did you mean 'workers'?")
+        file.write_text("workers: 1\n")
+        module.write_text("1 / 0")
+        server.signal(signal.SIGUSR2)
+        server.said("ended with status 1; this one goes on", 2)
+        server.said("ZeroDivisionError")
+        assert (server.get(), get(path)) == ("old", "old")
+        module.write_text(APP % "newer")
+        server.signal(signal.SIGUSR2)
+        assert server.wait() == 0
+        assert (server.get(), get(path)) == ("newer", "newer")
+
+
+def test_a_fresh_process_takes_over_without_a_failure() -> None:
+    """Reloading threads takes a new process: it is ready before the old one drains."""
+    with Command("guard_app:app", "--isolation", "thread", "--max-restarts", "1") as server:
+        first, guard = server.pids()
+        with Load(("127.0.0.1", server.port)) as load:
+            for times in (1, 2):
+                load.more()
+                server.signal(signal.SIGHUP)
+                server.said("is ready", times)
+                load.more()
+        assert load.failures == []
+        server.said(f"server process {first} asks for a fresh one in its place")
+        assert server.pids()[1] == guard
+        until(lambda: not alive(first))
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_workers_are_added_and_removed() -> None:
+    from subpool.crew import Crew
+
+    with Command() as server:
+        server.pids()
+        server.signal(signal.SIGTTIN)
+        if not hasattr(Crew, "scale"):
+            pytest.skip("this pool has a fixed number of workers")
+        server.said("scaled: 2 workers")
+        server.signal(signal.SIGTTOU)
+        server.said("scaled: 1 workers")
+
+
+def test_logs_are_opened_again(tmp_path: Path) -> None:
+    access, errors = tmp_path / "access.log", tmp_path / "error.log"
+    with Command("guard_app:app", "--access-log", "common", "--access-log-file", str(access)) as server:
+        server.get("/before")
+        until(lambda: "/before" in access.read_text())
+        access.rename(tmp_path / "access.1")
+        server.signal(signal.SIGUSR1)
+        server.said("log files opened again")
+        assert access.exists()
+        server.get("/behind")
+        until(lambda: "/behind" in access.read_text())
+        assert "/behind" not in (tmp_path / "access.1").read_text()
+    server = Command("guard_app:app", "--log-file", str(errors))
+    try:
+        until(lambda: errors.exists() and "listening on" in errors.read_text())
+        errors.rename(tmp_path / "error.1")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "SIGTERM: draining" in errors.read_text()
+        assert server.lines == []
+    finally:
+        server.end()
+
+
+# several server processes
+
+
+def test_two_processes_share_an_address() -> None:
+    """One's death leaves the other serving."""
+    with Command("guard_app:app", "--processes", "2") as server:
+        server.said("is ready")
+
+        def both() -> set[int]:
+            seen = {server.pids()[0] for _ in range(8)}
+            return seen if len(seen) == 2 else set()
+
+        one, other = until(both)
+        os.kill(one, signal.SIGKILL)
+        server.said(f"server process {one} was killed")
+        for _ in range(5):
+            assert server.get()
+        server.said("is ready", 2)
+        assert alive(other)
+        assert len(until(both)) == 2
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert not alive(other)
+
+
+def test_one_process_without_a_guard(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("guard: false\n")
+    with Command("guard_app:app", "--config", str(tmp_path / "config.yaml")) as server:
+        pid, _ = server.pids()
+        assert pid == server.process.pid
+        server.signal(signal.SIGHUP)
+        server.said("reloaded: 1 sub-interpreter")
+        server.signal(signal.SIGUSR1)
+        server.said("log files opened again")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_more_processes_need_the_guard() -> None:
+    server = Command("guard_app:app", "--no-guard", "--processes", "2")
+    try:
+        assert server.wait() == 1
+        assert server.said("processes").endswith("is 2, but without the guard there is one process")
+    finally:
+        server.end()
+
+
+# what is not for everybody's eyes
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_secrets_are_in_no_command_line_and_no_environment() -> None:
+    with Command("guard_app:app", SUBPOOL_SERVER_HEADER="sesame") as server:
+        for pid in server.pids():
+            assert b"sesame" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+            names = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"SUBPOOL_SOCKETS" not in names
+            fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            assert len([one for one in fds if one.startswith("socket:")]) < 12, json.dumps(fds)

@@ -1,0 +1,131 @@
+"""The guard's parts, each by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subpool.guard.boot import command
+from subpool.guard.caught import name_of
+from subpool.guard.diary import Diary
+from subpool.guard.handover import VARIABLE, Inherited, Socket, inherited, take
+from subpool.guard.link import Link
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Link, Link]]:
+    one, other = socket.socketpair()
+    links = Link(one, blocking=False), Link(other, blocking=False)
+    yield links
+    for link in links:
+        link.close()
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=3), max_size=5), st.integers(1, 7))
+def test_what_is_said_is_heard_however_it_is_cut(messages: list[dict[str, object]], size: int) -> None:
+    one, other = socket.socketpair()
+    data = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+    with one:
+        link = Link(other, blocking=False)
+        heard = []
+        for at in range(0, len(data), size):
+            one.sendall(data[at : at + size])
+            heard += link.receive() or []
+        assert heard == messages
+        assert link.receive() == []
+    assert link.receive() is None
+    link.close()
+
+
+def test_nobody_waits_for_one_who_does_not_listen(pair: tuple[Link, Link]) -> None:
+    mine, other = pair
+    assert mine.send({"do": "status", "id": 1})
+    assert other.receive() == [{"do": "status", "id": 1}]
+    while mine.send({"text": "x" * 65536}):
+        pass
+    other.close()
+    assert not mine.send({"do": "status", "id": 2})
+
+
+def test_lines_look_as_those_of_logging(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Diary("info", None).info("listening")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO subpool: listening\n", capsys.readouterr().err)
+    quiet = Diary("error", str(tmp_path / "log"))
+    quiet.warning("not this")
+    quiet.error("this")
+    assert (tmp_path / "log").read_text().endswith(" ERROR subpool: this\n")
+    Diary("debug", str(tmp_path)).error("there is nowhere to write it")
+    assert capsys.readouterr().err == ""
+
+
+def test_names_of_signals() -> None:
+    assert name_of(signal.SIGSEGV) == "SIGSEGV"
+    assert name_of(250) == "signal 250"
+
+
+def test_what_a_guard_inherits_is_told_once() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        os.set_inheritable(other.fileno(), True)
+        environ = {VARIABLE: json.dumps([one.fileno(), [["127.0.0.1:0", other.fileno(), 0, False]]])}
+        assert inherited(environ) == Inherited(one.fileno(), [Socket("127.0.0.1:0", other.fileno(), 0, True)])
+        assert environ == {}
+        assert not os.get_inheritable(other.fileno())
+    assert inherited({}) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "[1]", "{}", "[0, 0]", '[99999, [["a", 99998, 0]]]', '["a", []]'])
+def test_a_variable_that_no_guard_set(text: str) -> None:
+    with pytest.raises(OSError, match=VARIABLE):
+        inherited({VARIABLE: text})
+
+
+def test_what_is_handed_over(tmp_path: Path) -> None:
+    sockets = [["unix:x", os.open(tmp_path, os.O_RDONLY), 7, False]]
+    (tmp_path / "given").write_text(json.dumps([{"workers": 2}, sockets, ["python", "-m", "subpool"], []]))
+    os.set_inheritable(sockets[0][1], True)
+    given = take(os.open(tmp_path / "given", os.O_RDONLY))
+    assert (given.config, given.sockets, given.before) == ({"workers": 2}, [Socket(*sockets[0])], None)
+    assert not os.get_inheritable(sockets[0][1])
+    os.close(sockets[0][1])
+
+
+def test_a_guard_loads_little() -> None:
+    """Neither what reads a configuration, nor what serves: it is there all the time, beside the server."""
+    code = "import subpool.guard.guard, sys; print('\\n'.join(sys.modules))"
+    bare = "import sys; print('\\n'.join(sys.modules))"
+    loaded, before = (
+        set(subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=25,
+                           check=True).stdout.split())
+        for text in (code, bare)
+    )  # fmt: skip
+    new = {name for name in loaded - before if not name.startswith("encodings")}
+    assert not new & {"logging", "asyncio", "pydantic", "click", "yaml", "uvloop", "anyio", "ssl", "ctypes"}
+    ours = {name for name in new if name.startswith("subpool")}
+    parts = {f"subpool.guard.{name}" for name in
+             ("boot", "caught", "diary", "guard", "handover", "link", "upgrade", "ward")}  # fmt: skip
+    assert ours == {"subpool", "subpool.guard", "subpool.restarts", *parts}
+
+
+def test_a_program_of_the_guards_has_this_ones_path() -> None:
+    line = command("guard", "subpool-guard", 5)
+    assert line[0] == sys.executable
+    assert line[-3:] == ["subpool-guard", repr(sys.path), "5"]
