@@ -146,14 +146,14 @@ def check_folder(path: str) -> None:
         raise PermissionError(errno.EPERM, f"{path} is open to others: its mode must be 0700")
 
 
-def own_path() -> str:
-    """A path for a server of this process, in the default folder, which is made. `OSError`."""
+def own_path(pid: int) -> str:
+    """A path for a server that is known by `pid`, in the default folder, which is made. `OSError`."""
     where = folder()
     with contextlib.suppress(FileExistsError):
         os.mkdir(where, 0o700)
     check_folder(where)
     number = 1
-    while lives(path := os.path.join(where, f"{os.getpid()}{f'-{number}' if number > 1 else ''}{SUFFIX}")):
+    while lives(path := os.path.join(where, f"{pid}{f'-{number}' if number > 1 else ''}{SUFFIX}")):
         number += 1
     return path
 

@@ -12,7 +12,7 @@ _COLUMNS: Final = ("worker", "state", "in flight", "served", "failed", "restarts
 def table(status: Mapping[str, Any]) -> str:
     """Several lines: the server, then each pool with its workers."""
     lines = [
-        f"subpool {status['version']} on Python {status['python']}, pid {status['pid']}",
+        f"subpool {status['version']} on Python {status['python']}, pid {status['pid']}{_guard(status)}",
         f"{status['state']}, up {_duration(status['uptime'])}",
         ", ".join(status["addresses"]) or "no address",
         f"{_count(status['connections'], 'connection')}, {_count(status['requests'], 'request')}",
@@ -22,6 +22,10 @@ def table(status: Mapping[str, Any]) -> str:
         told = [f"{pool[name]} {name}" for name in ("pending", "refused", "restarts", "recycled", "abandoned")]
         lines += [", ".join(told), "", *aligned(_COLUMNS, [_row(worker) for worker in pool["workers"]])]
     return "\n".join(lines)
+
+
+def _guard(status: Mapping[str, Any]) -> str:
+    return "" if status.get("guard") is None else f", guarded by {status['guard']}"
 
 
 def _row(worker: Mapping[str, Any]) -> tuple[str, ...]:

@@ -101,7 +101,10 @@ def answer(peer: socket.socket) -> tuple[int, str]:
 
 @contextmanager
 def serve(*arguments: str, app: str = "asgi_app:app", path: Path | str = APPS, **environ: str) -> Iterator[Served]:
-    """`subpool serve`; it is told to end with SIGTERM unless it has ended by itself."""
+    """`subpool serve`, without a guard unless `--guard` is given; it is told to end with SIGTERM unless it has ended by
+    itself."""
+    if "--guard" not in arguments:
+        arguments = ("--no-guard", *arguments)
     command = [sys.executable, "-m", "subpool", "serve", app, "--bind", "127.0.0.1:0", "--workers", "1", *arguments]
     with subprocess.Popen(command, cwd=path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                           stderr=subprocess.STDOUT, env=clean(**environ)) as process:  # fmt: skip

@@ -172,24 +172,24 @@ def test_what_stands_at_the_path(folder: Path) -> None:
 
 def test_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert control.folder() == str(folder)
-    path = control.own_path()
+    path = control.own_path(os.getpid())
     assert path == str(folder / f"{os.getpid()}.sock")
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
     with control.listen(path, 0o600):
-        assert control.own_path() == str(folder / f"{os.getpid()}-2.sock")
+        assert control.own_path(os.getpid()) == str(folder / f"{os.getpid()}-2.sock")
     os.unlink(path)
     folder.chmod(0o750)
     with pytest.raises(PermissionError, match="must be 0700"):
-        control.own_path()
+        control.own_path(os.getpid())
     folder.chmod(0o700)
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: 12345)
         with pytest.raises(PermissionError, match="another user's"):
-            control.own_path()
+            control.own_path(os.getpid())
     folder.rmdir()
     folder.symlink_to(folder.parent)
     with pytest.raises(NotADirectoryError, match="is no folder"):
-        control.own_path()
+        control.own_path(os.getpid())
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert os.path.basename(control.folder()) == f"subpool-{os.geteuid()}"
 
@@ -357,6 +357,26 @@ def test_status_scale_recycle_stop(folder: Path) -> None:
         assert pool["recycled"] == 1
         assert refused("recycle", "9") == "there is no worker 9\n"
         assert command("scale", "0")[0] == 2
+        assert told("stop") == "stopped\n"
+        assert served.end() == 0
+        assert os.listdir(folder) == []
+
+
+def test_under_a_guard(folder: Path) -> None:
+    """The socket has the guard's number; `stop` ends the guard too; a fresh server process takes over."""
+    with serve("--guard", "--workers", "1") as served:
+        assert served.get("/hello")[0] == 200
+        status = json.loads(told("status", "--json"))
+        assert (status["guard"], status["state"]) == (served.pid, "ready")
+        assert status["pid"] != served.pid
+        assert os.listdir(folder) == [f"{served.pid}.sock"]
+        assert told("reload") == "reloaded\n"
+        assert told("scale", "2") == "workers: 2\n"
+        os.kill(status["pid"], signal.SIGKILL)
+        served.wait_for("another is started")
+        served.wait_for("is ready")
+        again = json.loads(told("status", "--json"))
+        assert (again["guard"], again["pid"] != status["pid"]) == (served.pid, True)
         assert told("stop") == "stopped\n"
         assert served.end() == 0
         assert os.listdir(folder) == []

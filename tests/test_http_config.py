@@ -72,7 +72,22 @@ def test_every_option_is_described() -> None:
 @pytest.mark.parametrize("name", [n for n, option in options().items() if option.kind in ("integer", "number")])
 @pytest.mark.parametrize("value", [0, -1, "1", True, float("inf"), float("nan")])
 def test_numbers_are_positive_and_numbers(name: str, value: Any) -> None:
-    assert name in wrong(**{name: value})
+    if value == 0 and value is not False and name in ("max_requests_jitter", "max_abandoned"):
+        assert getattr(ServerConfig(app="a:b", **{name: value}), name) == 0
+    else:
+        assert name in wrong(**{name: value})
+
+
+@pytest.mark.parametrize(("given", "meant"), [(3, 3), ("2-8", {"min": 2, "max": 8}), ({"min": 1, "max": 1},) * 2])
+def test_workers_may_be_a_range(given: Any, meant: Any) -> None:
+    assert ServerConfig(app="a:b", workers=given).workers == meant
+
+
+@pytest.mark.parametrize(
+    "given", ["8-2", "0-3", {"min": 2}, {"min": 3, "max": 2}, {"min": 1, "max": 2, "most": 3}, "many"]
+)
+def test_bad_ranges_of_workers(given: Any) -> None:
+    assert "workers" in wrong(workers=given)
 
 
 @pytest.mark.parametrize(

@@ -281,8 +281,9 @@ def test_it_costs_nothing_where_it_is_not_wanted() -> None:
 
 def test_without_prometheus_client() -> None:
     code = "import sys\nsys.modules['prometheus_client'] = None\nfrom subpool.cli import main\nsys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code, "serve", "a:b", "--metrics-bind", "127.0.0.1:0"], text=True,
-                          capture_output=True, timeout=25, check=False, env=clean())  # fmt: skip
+    line = ["serve", "a:b", "--no-guard", "--metrics-bind", "127.0.0.1:0"]
+    done = subprocess.run([sys.executable, "-c", code, *line], text=True, capture_output=True, timeout=25, check=False,
+                          env=clean())  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     told = "metrics_bind: needs prometheus_client, which is not installed: pip install 'subpool[metrics]'"
     assert done.stderr == f"subpool: error: {told}\n"

@@ -76,7 +76,7 @@ class Guard:
         return self._status
 
     def _guard(self, caught: Caught) -> None:
-        self._watch(caught, lambda: [self._on_signal(number) for number in dict.fromkeys(caught.take())])
+        self._watch(caught, lambda: self._on_signals(caught))
         self._start(None)
         while self._wards or not self._stopping:
             wait = None if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())
@@ -84,6 +84,10 @@ class Guard:
                 key.data()
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()
+
+    def _on_signals(self, caught: Caught) -> None:
+        for number in dict.fromkeys(caught.take()):
+            self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
         if number in AFTERWARDS and not self._started and not self._stopping:

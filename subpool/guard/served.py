@@ -58,6 +58,7 @@ class Served:
         server = self._server = self._make(self._config, self._bindings)
         server.announce = self._announce
         server.successor = not self._announce
+        server.guard = os.getppid()
         server.on_fresh = lambda: self._tell("fresh")
         server.on_stop = lambda: self._tell("stop")
         threading.Thread(target=self._listen, name="subpool-guard", daemon=True).start()

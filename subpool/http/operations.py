@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import platform
 import time
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,7 @@ class Operated(Protocol):
 
     config: ServerConfig
     state: str
+    guard: int | None  # the pid of who watches this process
     successor: bool  # of another process, which may still have addresses
 
     def status(self) -> dict[str, Any]: ...
@@ -95,7 +97,7 @@ class Operations:
     async def _open_own_control(self) -> None:
         """A server that cannot have one, as on a read-only system, runs without."""
         try:
-            await self._open_control(own_path())
+            await self._open_control(own_path(self._server.guard or os.getpid()))
         except OSError as error:
             log.warning("there is no control socket: %s", error)
 

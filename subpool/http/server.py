@@ -47,6 +47,7 @@ class Server:
         self._status = 0  # for the process to end with
         self.on_fresh: Callable[[], None] | None = None  # who is asked for a process in place of this one
         self.on_stop: Callable[[], None] | None = None  # who is asked to end it
+        self.guard: int | None = None  # the pid of who watches this process
         self.successor = False  # of a process that may still have addresses
         self._worn = False  # a process in place of this one was asked for
         self.addresses: list[str] = []
@@ -223,6 +224,7 @@ class Server:
         front = self.front
         return {
             "pid": os.getpid(),
+            "guard": self.guard,
             "state": self.state,
             "addresses": list(self.addresses),
             "connections": len(front.connections) if front is not None else 0,
