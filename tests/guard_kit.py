@@ -111,6 +111,11 @@ class Command:
         """The body of an answer with status 200, on a connection of its own."""
         return get(("127.0.0.1", self.port), path, seconds)
 
+    def accepted(self) -> None:
+        """A moment, so that a request that was just sent is likely to be with the app, which has no way to say so;
+        what is tried then holds either way."""
+        time.sleep(0.2)
+
     def fails(self, path: str) -> None:
         """Ask, and get no good answer."""
         try:

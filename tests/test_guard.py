@@ -49,6 +49,18 @@ def test_a_killed_server_is_replaced() -> None:
         assert server.wait() == 0
 
 
+def test_a_killed_servers_worker_processes_end_with_it() -> None:
+    with Command("guard_app:app", "--isolation", "process") as server:
+        worker, first = server.pids()
+        with background(lambda: server.fails("/freeze?600")):
+            server.accepted()
+            os.kill(first, signal.SIGKILL)
+            until(lambda: not alive(worker))
+        other, second = server.pids()
+        assert (other, second) != (worker, first)
+        assert alive(server.process.pid)
+
+
 def test_a_handler_that_aborts_its_process() -> None:
     with Command() as server:
         first, _ = server.pids()
@@ -117,7 +129,7 @@ def test_without_its_guard_nothing_lives_on(isolation: str) -> None:
         pid, parent = server.pids()
         children = [pid] if isolation == "subinterpreter" else [pid, parent]
         with background(lambda: server.fails("/freeze?600")):
-            time.sleep(0.2)  # so that it is likely to be blocked; the outcome is the same if it is not
+            server.accepted()
             server.signal(signal.SIGKILL)
             begin = time.monotonic()
             until(lambda: not any(map(alive, children)))

@@ -24,6 +24,7 @@ class Link:
     def __init__(self, sock: socket.socket, blocking: bool) -> None:
         self._socket = sock
         self._read = b""
+        self._broken = False
         sock.setblocking(blocking)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
 
@@ -31,13 +32,15 @@ class Link:
         return self._socket.fileno()
 
     def send(self, message: Message) -> bool:
-        """False if the other side has gone, or has not listened for so long that there is no room."""
+        """False if the other side has gone, or has not listened for so long that there is no room: it hears no more."""
+        if self._broken:
+            return False
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         try:
             self._socket.sendall(data)
         except OSError:
-            return False
-        return True
+            self._broken = True  # part of a line may have gone out
+        return not self._broken
 
     def receive(self) -> list[Message] | None:
         """What has come, perhaps nothing; None when the other side has gone."""

@@ -43,7 +43,9 @@ class Ward:
             raise
         self.pid = self._process.pid
         self.link = Link(ours, blocking=False)
-        self.link.send({"config": config, "sockets": [[one.name, one.fd] for one in sockets], "announce": announce})
+        given = [[one.name, one.fd] for one in sockets]
+        if not self.link.send({"config": config, "sockets": given, "announce": announce}):
+            self.kill()
 
     def __repr__(self) -> str:
         return f"<Ward {self.pid} {self.state}>"
