@@ -48,6 +48,7 @@ class Guard:
         self._numbers = 0
         self._wards: set[Ward] = set()
         self._upgrade: Upgrade | None = None
+        self._upgrade_wanted = False
         self._started = False  # a server process was ready once
         self._stopping = False
         self._more = 0  # workers, than the configuration says
@@ -151,6 +152,8 @@ class Guard:
             self._started = True
             for _ in range(1, self._config["processes"]):
                 self._start(None)
+            if self._upgrade_wanted:
+                self._start_upgrade()
         if self._before is not None and len(self._serving()) == self._config["processes"]:
             self._before.send({"event": "ready", "names": [one.name for one in self._sockets]})
             self._before.close()
@@ -265,11 +268,14 @@ class Guard:
                 first.append(message)
                 self._more += message["value"]["change"]
 
-        for ward in self._serving():
+        for ward in self._serving() if self._started else self._wards:
             ward.ask("scale", answer, delta=delta)
 
     def _start_upgrade(self) -> None:
-        if self._stopping or not self._started:
+        if self._stopping:
+            return
+        if not self._started:
+            self._upgrade_wanted = True  # when there is something to follow
             return
         if self._upgrade is not None:
             self._diary.warning(f"an upgrade is under way: guard {self._upgrade.pid}")
