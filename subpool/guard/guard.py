@@ -29,7 +29,6 @@ from .link import Link, Message
 from .upgrade import Upgrade
 from .ward import Ward
 
-AFTERWARDS: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2})  # make sense once one is ready
 MARGIN: Final = 0.7  # seconds beyond `graceful_timeout` until a process is killed
 
 
@@ -88,12 +87,6 @@ class Guard:
 
     def _on_signals(self, caught: Caught) -> None:
         for number in dict.fromkeys(caught.take()):
-            self._on_signal(number)
-
-    def _on_signal(self, number: int) -> None:
-        if number in AFTERWARDS and not self._started and not self._stopping:
-            self._later(0.1, lambda: self._on_signal(number))  # a server process may be ready and not yet heard
-        else:
             self._does[number](number)
 
     def _watch(self, what: Any, does: Callable[[], object]) -> None:
