@@ -25,7 +25,6 @@ import os
 import socket
 import stat
 import struct
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -132,6 +131,8 @@ def folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime):
         return os.path.join(runtime, "subpool")
+    import tempfile
+
     return os.path.join(tempfile.gettempdir(), f"subpool-{os.geteuid()}")
 
 

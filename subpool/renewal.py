@@ -7,9 +7,10 @@ more.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
+
+from .restarts import chance
 
 AGES: Final = 0.1  # of `max_age`: how far apart workers of one age go
 BLOCK: Final = 96  # bytes that a block counts for: what `sys.getallocatedblocks` counts has all sizes
@@ -44,7 +45,7 @@ class Renewal:
         jitter: int,
         age: float | None,
         memory: int | None,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = chance,
     ) -> None:
         self._requests, self._jitter, self._age, self._memory = requests, jitter, age, memory
         self._random = chance

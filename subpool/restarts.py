@@ -9,7 +9,7 @@ Pure: the clock and the random numbers are the caller's.
 
 from __future__ import annotations
 
-import random
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -19,16 +19,21 @@ FRESH: Final = 75  # status of a process that has drained and wants another in i
 DELAY: Final = (0.05, 5.0)  # seconds: the first, the longest
 
 
+def chance() -> float:
+    """A number from 0 to 1."""
+    return int.from_bytes(os.urandom(4)) / 2**32
+
+
 class Restarts:
     """`most` ends in `window` seconds. `jitter` gives numbers from 0 to 1."""
 
     __slots__ = ("_ends", "_jitter", "_streak", "most", "total", "window")
 
-    def __init__(self, most: int, window: float, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, most: int, window: float, jitter: Callable[[], float] | None = None) -> None:
         self.most = most
         self.window = window
         self.total = 0
-        self._jitter = jitter
+        self._jitter = jitter or chance
         self._ends: deque[float] = deque()
         self._streak = 0  # ends one after another that had not proved themselves
 

@@ -22,6 +22,10 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import settings
+
+settings.register_profile("subpool", deadline=None)  # each test has its limit; a busy machine is no failure
+settings.load_profile("subpool")
 
 APPS = str(Path(__file__).parent / "apps")
 EXAMPLES = Path(__file__).parent.parent / "examples"

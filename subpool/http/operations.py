@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 import os
-import platform
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -127,7 +127,8 @@ class Operations:
     async def status(self) -> dict[str, Any]:
         """The server's status, and what it runs on."""
         uptime = round(time.monotonic() - self._since, 3)
-        return {"version": __version__, "python": platform.python_version(), "uptime": uptime, **self._server.status()}
+        python = ".".join(map(str, sys.version_info[:3]))
+        return {"version": __version__, "python": python, "uptime": uptime, **self._server.status()}
 
     async def reload(self) -> None:
         """`SubpoolError` says why not."""

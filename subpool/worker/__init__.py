@@ -11,6 +11,18 @@ Answers are collected and leave once per item of work or turn of the loop.
 
 from __future__ import annotations
 
-from .worker import Lanes, main
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .worker import Lanes, main
 
 __all__ = ["Lanes", "main"]
+
+
+def __getattr__(name: str) -> Any:
+    """The host needs none of it (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import worker
+
+    return getattr(worker, name)
