@@ -131,9 +131,7 @@ def folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime):
         return os.path.join(runtime, "subpool")
-    import tempfile
-
-    return os.path.join(tempfile.gettempdir(), f"subpool-{os.geteuid()}")
+    return os.path.join(os.environ.get("TMPDIR") or "/tmp", f"subpool-{os.geteuid()}")
 
 
 def check_folder(path: str) -> None:
