@@ -17,6 +17,7 @@ from .channels.frames import Frame
 from .hostloop import HostLoop, Waiter
 
 if TYPE_CHECKING:
+    from .hearing import Hearing
     from .member import Member
 
 PENDING: Final = 0
@@ -79,10 +80,10 @@ class Call:
     def flush(self) -> None:
         """All that its worker has said for now was passed on. For calls that put themselves into its `speaking`."""
 
-    def whole(self, member: Member, frame: Frame, body: Any) -> None:
+    def whole(self, member: Hearing, frame: Frame, body: Any) -> None:
         """A WIRE frame that is a whole response (`wire.WHOLE`)."""
 
-    def wire(self, member: Member, frame: Frame, body: Any) -> None:
+    def wire(self, member: Hearing, frame: Frame, body: Any) -> None:
         """A WIRE frame, its body bytes, a loan, or None: only the server's calls have them."""
 
 

@@ -12,7 +12,7 @@ from ..wire import KEEP_ALIVE
 from .front import NEVER
 
 if TYPE_CHECKING:
-    from ..member import Member
+    from ..hearing import Hearing
     from .front import Mount
     from .h1 import H1
 
@@ -57,14 +57,14 @@ class HTTPCall(Call):
 
     # from the worker
 
-    def whole(self, member: Member, frame: Frame, body: Any) -> None:
+    def whole(self, member: Hearing, frame: Frame, body: Any) -> None:
         connection = self.connection
         if connection is not None:
             connection.on_whole(self, member, frame, body)
         else:
             member.drop(body)
 
-    def wire(self, member: Member, frame: Frame, body: Any) -> None:
+    def wire(self, member: Hearing, frame: Frame, body: Any) -> None:
         connection = self.connection
         if connection is not None:
             connection.on_wire(self, member, frame, body)

@@ -19,7 +19,7 @@ from .front import NEVER, Front
 
 if TYPE_CHECKING:
     from ..channels.frames import Frame
-    from ..member import Member
+    from ..hearing import Hearing
     from .config import ServerConfig
     from .sendfile import FileSender
 
@@ -57,7 +57,7 @@ class Writer:
         self._paused = False  # the client reads slowly
         self._reading = True
         self._pending = b""  # bytes that were read and not parsed
-        self._lent: list[tuple[Member, memoryview]] = []  # loans that the transport still writes
+        self._lent: list[tuple[Hearing, memoryview]] = []  # loans that the transport still writes
         self._joins = True  # the transport's `writelines` can be used
         self._written = 0
         self._sender: FileSender | None = None  # of a file that is the rest of the response
@@ -111,7 +111,7 @@ class Writer:
 
     # from the workers
 
-    def on_whole(self, call: HTTPCall, member: Member, frame: Frame, body: Any) -> None:
+    def on_whole(self, call: HTTPCall, member: Hearing, frame: Frame, body: Any) -> None:
         """A whole response, after which the connection stays: what `on_wire` and `_done` make of it, in one go."""
         if body is None:
             self._transport.write(frame[4])
@@ -131,7 +131,7 @@ class Writer:
         else:
             self._resting = True
 
-    def on_wire(self, call: HTTPCall, member: Member, frame: Frame, body: Any) -> None:
+    def on_wire(self, call: HTTPCall, member: Hearing, frame: Frame, body: Any) -> None:
         """Bytes for the client."""
         flags = frame[3]
         transport = self._transport
@@ -160,7 +160,7 @@ class Writer:
             if not self._paused:
                 self._acknowledge(call, ACK)
 
-    def _write(self, member: Member, frame: Frame, body: Any) -> None:
+    def _write(self, member: Hearing, frame: Frame, body: Any) -> None:
         """Head, body and tail, with one call of the system. A loan is given back when the transport is done with it."""
         transport = self._transport
         parts = [part for part in (frame[4], body, frame[6]) if part]

@@ -26,6 +26,7 @@ from .h2_headers import Request, plain
 from .h2_upload import WHOLE, Upload
 
 if TYPE_CHECKING:
+    from ..hearing import Hearing
     from ..member import Member
     from .front import Mount
     from .h2_stream import Stream
@@ -199,7 +200,7 @@ class H2Call(Upload):
             self.asked()
 
     @_guarded
-    def whole(self, member: Member, frame: Frame, body: Any) -> None:
+    def whole(self, member: Hearing, frame: Frame, body: Any) -> None:
         self._settled()
         if isinstance(body, memoryview):
             body = _copied(member, body)
@@ -210,7 +211,7 @@ class H2Call(Upload):
             stream.answer(frame[4], body, frame[6])
 
     @_guarded
-    def wire(self, member: Member, frame: Frame, body: Any) -> None:
+    def wire(self, member: Hearing, frame: Frame, body: Any) -> None:
         flags, head = frame[3], frame[4]
         if flags & DONE:
             self._settled()
@@ -277,7 +278,7 @@ class H2Call(Upload):
         self.stream.answer(head, None if self.method == "HEAD" else body)
 
 
-def _copied(member: Member, loan: memoryview) -> bytes:
+def _copied(member: Hearing, loan: memoryview) -> bytes:
     """A loan as bytes; it is given back. What waits for a client's window may wait for long."""
     data = bytes(loan)
     member.give_back(loan)

@@ -14,7 +14,8 @@ from ..types import Headers
 from ..wire import HTTP2, HTTP10
 from ..wsgi_io import ErrorStream, make_input
 from .apps import App
-from .h1 import H1Port, H1SyncPort
+from .h1 import H1Port
+from .h1_wsgi import H1SyncPort
 from .h2 import H2Port, H2SyncPort
 from .interrupt import resume
 from .wsgi import Serving
