@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..call import numbers
 from ..engine import Engine
 from ..types import Headers
-from .h2_headers import Familiar
 from .proxy import Trusted, with_host
 from .target import mount_path
 
 if TYPE_CHECKING:
     from .access import AccessLog
     from .config import ServerConfig
+    from .h2_headers import Familiar
 
 log = logging.getLogger("subpool")
 
@@ -94,7 +94,7 @@ class Front:
         self.trusted = Trusted(config.forwarded_allow_ips) if config.proxy_headers else None
         self.requests = 0
         self.heads: dict[bytes, Headers] = {}  # the headers of requests by their lines, see `h1`
-        self.familiar = Familiar()  # the same for HTTP/2
+        self.familiar: Familiar | None = None  # the same for HTTP/2
         self._sites: dict[tuple[Any, ...], bytes] = {}
         self._extra = b"server: %s\r\n" % config.server_header.encode() if config.server_header else b""
         self._ticking: asyncio.TimerHandle | None = None

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .h2_call import H2Call
-from .h2_headers import Malformed, Refused, Request, parse
+from .h2_headers import Familiar, Malformed, Refused, Request, parse
 
 if TYPE_CHECKING:
     from .h2_stream import Stream
@@ -17,13 +17,16 @@ def opened(stream: Stream, pairs: Any) -> Callable[[], None]:
     """Give the stream its user, by the header list of its request; to be called when the stream is known. `Malformed`
     if there is none."""
     front = stream.connection.front
-    request = front.familiar.find(pairs)
+    familiar = front.familiar
+    if familiar is None:
+        familiar = front.familiar = Familiar()
+    request = familiar.find(pairs)
     refused = None
     if request is None:
         request = Request()
         try:
             parse(pairs, request, front.config)
-            front.familiar.learn(pairs, request)
+            familiar.learn(pairs, request)
         except Refused as error:
             refused = error
     if stream.complete and request.length:

@@ -105,6 +105,10 @@ class Calls:
         if not task.done():
             (self._tasks if tasks is None else tasks)[call] = task
             worker.post((f.STARTED, call))
+        elif not task.cancelled() and (struck := task.exception()) is not None:
+            # an interrupt that struck behind the app, in the words about how it went; two of them are no harm
+            self.forget(call)
+            self.failed(call, struck)
 
     async def _prepared(self, frame: Frame) -> None:
         """The slow way: the app is to be imported first, the body to be fetched, or both are streams."""
