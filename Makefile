@@ -1,6 +1,6 @@
 # make demo    set up .venv and do the main job end to end: real requests through a pool of two workers
 # make serve   serve an example at http://127.0.0.1:8000   EXAMPLE=examples/guides SERVE=sse:app picks another
-# make test    the whole suite           TESTS="tests/test_pool.py -k lifespan" picks some of it
+# make test    the whole suite, two files at a time   TESTS="tests/test_pool.py -k lifespan" picks some, JOBS=0 one by one
 # make test-core   the channel, isolation, runner and pool tests, with few dependencies
 # make soak    the tests that run for minutes
 # make perf-calls, perf-fairness, perf-loans   measure; ARGS="--rounds 3" is passed on (see perf/README.md)
@@ -16,6 +16,7 @@ TESTS ?= tests
 EXAMPLE ?= examples/demo
 SERVE ?= demo_asgi:app
 PYTEST_ARGS ?=
+JOBS ?= 2
 CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py)
 
 ifeq ($(strip $(PYTHON)),)
@@ -42,11 +43,11 @@ serve: $(VENV)/.stamp-server
 	$(VENV)/bin/subpool serve $(SERVE) --pythonpath $(EXAMPLE) $(ARGS)
 
 test: $(VENV)/.stamp-test
-	$(PY) -m pytest $(PYTEST_ARGS) $(TESTS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS) $(TESTS)
 
 test-core: $(VENV)/.stamp-test-core
 	@test -n "$(CORE)" || { echo "no channel, isolation, runner or pool tests found" >&2; exit 1; }
-	$(PY) -m pytest $(PYTEST_ARGS) $(CORE)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS) $(CORE)
 
 core-env: $(VENV)/.stamp-test-core
 
