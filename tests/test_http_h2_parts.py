@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytest.importorskip("h2")
@@ -223,6 +223,7 @@ HEADER = st.tuples(st.sampled_from([b"a", b"b", b":status", b"x" * 40]), st.samp
 LISTS = st.lists(st.one_of(st.lists(HEADER, max_size=4), st.integers(0, 400)), max_size=30)
 
 
+@example([0, [], 33, 33, [(b"a", b"")]])
 @given(LISTS)
 def test_what_is_encoded_once_is_understood_again(steps: list[Any]) -> None:
     """Header lists, and sizes of the table."""

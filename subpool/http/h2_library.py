@@ -83,6 +83,16 @@ class Encoder(hpack.Encoder):
         super().__init__()
         self._memo = Memo(self.header_table)
 
+    @property
+    def header_table_size(self) -> int:
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        if value != self.header_table.maxsize:  # else the library forgets a change that it has not told yet
+            self.header_table.maxsize = value
+            self.table_size_changes.append(value)
+
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         memo = self._memo
         if self.header_table.resized or not huffman:
