@@ -17,7 +17,7 @@ from .hostloop import HostLoop
 from .isolation.base import Handle
 
 ITEM: Final = 4  # calls in one item of work to a calm worker: what shares an item cannot be taken back apart
-CALM: Final = 2000  # calls without a stall after which a worker counts as calm
+CALM: Final = 20000  # calls without a stall after which a worker counts as calm
 
 
 class Link:

@@ -25,7 +25,7 @@ from .together import Together
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
 SWITCH_INTERVAL = 0.001  # seconds
-CALM = 2000  # calls; after so many that took less than
+CALM = 20000  # calls; after so many that took less than
 LONG = 0.001  # seconds each, answers are sent
 TOGETHER = 8  # at a time
 ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
