@@ -28,6 +28,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from . import unix_sockets
 from .errors import SubpoolError
 from .reception import Overlong, Peer, Reception
 
@@ -63,7 +64,7 @@ class Control:
         """Listen no more, end all connections, remove the socket."""
         if self._reception is not None:
             await self._reception.close()
-            remove(self.path, self._inode)
+            unix_sockets.remove(self.path, self._inode)
 
     async def _serve(self, peer: Peer, full: bool) -> None:
         if peer_of(peer.sock)[1] not in (None, 0, os.geteuid()):
@@ -152,46 +153,14 @@ def own_path(pid: int) -> str:
         os.mkdir(where, 0o700)
     check_folder(where)
     number = 1
-    while lives(path := os.path.join(where, f"{pid}{f'-{number}' if number > 1 else ''}{SUFFIX}")):
+    while unix_sockets.lives(path := os.path.join(where, f"{pid}{f'-{number}' if number > 1 else ''}{SUFFIX}")):
         number += 1
     return path
 
 
-def lives(path: str) -> bool:
-    """Whether something listens at `path`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except (TimeoutError, BlockingIOError):
-            return True  # its backlog is full
-        except OSError:
-            return False
-    return True
-
-
 def listen(path: str, mode: int) -> socket.socket:
-    """A unix socket that listens at `path`, in place of one that nobody listens to. `OSError` names the path."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise OSError(errno.EEXIST, "there is a file of that name")
-            if lives(path):
-                raise OSError(errno.EADDRINUSE, "another server does")
-            os.unlink(path)
-        sock.bind(path)
-        os.chmod(path, mode)  # before it listens: nobody was connected until now
-        sock.listen(CLIENTS)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror or error}") from None
+    """A unix socket that listens at `path`, as `unix_sockets.bind` binds it. `OSError` names the path."""
+    sock = unix_sockets.bind(path, mode)
+    sock.listen(CLIENTS)
+    sock.setblocking(False)
     return sock
-
-
-def remove(path: str, inode: int) -> None:
-    """Remove a socket, unless another one has its place by now."""
-    with contextlib.suppress(OSError):
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)

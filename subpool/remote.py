@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Any, Final, Self
 
-from . import control
+from . import control, unix_sockets
 from .errors import SubpoolError
 
 REPLY: Final = 1 << 24  # bytes of a reply
@@ -104,10 +104,10 @@ def live_servers() -> list[str]:
             inode = os.stat(path).st_ino
         except OSError:
             continue
-        if control.lives(path):
+        if unix_sockets.lives(path):
             found.append(path)
         else:
-            control.remove(path, inode)
+            unix_sockets.remove(path, inode)
     return found
 
 

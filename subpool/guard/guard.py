@@ -305,7 +305,7 @@ class Guard:
 
 
 def _remove(name: str, inode: int) -> None:
-    """As `http.binding.remove`, which the guard does not load."""
+    """As `unix_sockets.remove`, which the guard does not load."""
     path = name.removeprefix("unix:")
     try:
         if inode and os.stat(path).st_ino == inode:

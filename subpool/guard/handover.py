@@ -68,7 +68,8 @@ def inherited(environ: MutableMapping[str, str]) -> Inherited | None:
 
 def become_guard(config: ServerConfig, before: Inherited | None) -> NoReturn:
     """Bind, and be the guard from now on. `OSError`: nothing is bound then."""
-    from ..http.binding import bind, remove
+    from .. import unix_sockets
+    from ..http.binding import bind
 
     there = list(before.sockets) if before is not None else []
     link = [before.link] if before is not None else []
@@ -98,7 +99,7 @@ def become_guard(config: ServerConfig, before: Inherited | None) -> NoReturn:
         for one in sockets:
             os.close(one.fd)
             if not one.shared:
-                remove(one.name, one.inode)
+                unix_sockets.remove(one.name.removeprefix("unix:"), one.inode)
         raise
 
 

@@ -1,16 +1,14 @@
 """The sockets that a server listens on: bound by the names of its option `bind`, before anything is started.
 
-A socket is bound here and listens only when there is someone to serve (see `acceptor`). A unix socket has a file; who
-bound it removes it, and only if it is still the same file: another server may have taken the path.
+A socket is bound here and listens only when there is someone to serve (see `acceptor`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import socket
 
+from .. import unix_sockets
 from .addresses import parse_bind
 
 
@@ -31,24 +29,17 @@ class Binding:
     def close(self) -> None:
         """Listen no more, as far as this process goes. A second call does nothing."""
         self.sock.close()
-        remove(self.name, self.inode)
-        self.inode = 0
-
-
-def remove(name: str, inode: int) -> None:
-    """Remove the file of the unix socket that is called `name`, if it is still that one."""
-    if inode:
-        with contextlib.suppress(OSError):
-            path = name.removeprefix("unix:")
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
+        if self.inode:
+            unix_sockets.remove(self.name.removeprefix("unix:"), self.inode)
+            self.inode = 0
 
 
 def bind(name: str, unix_mode: str) -> Binding:
     """A socket bound as `name` says: see `addresses.parse_bind`. `OSError` tells the name."""
     address = parse_bind(name)
     if address.kind == "unix":
-        return _bind_unix(name, address.where, int(unix_mode, 8))
+        path = address.where
+        return Binding(name, unix_sockets.bind(path, int(unix_mode, 8)), os.stat(path).st_ino)
     try:
         if address.kind == "fd":
             return Binding(name, socket.socket(fileno=os.dup(address.number)))
@@ -69,27 +60,3 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _bind_unix(name: str, path: str, mode: int) -> Binding:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if _answers(path):
-            raise OSError(errno.EADDRINUSE, "another server does")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        sock.bind(path)
-        os.chmod(path, mode)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {name}: {error.strerror}") from None
-    return Binding(name, sock, os.stat(path).st_ino)
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-    return True

@@ -19,9 +19,10 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from ..control import listen, remove
+from ..control import listen
 from ..errors import ConfigError
 from ..reception import Overlong, Peer, Reception
+from ..unix_sockets import remove
 from .addresses import parse_bind
 
 log = logging.getLogger("subpool")
