@@ -10,7 +10,7 @@ Blocks of headers that were serialised are remembered, since most answers of an 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ KEEP_ALIVE, HTTP10, HTTP2 = 1, 2, 4  # flags of a request
 FIRST, LAST, CLOSE, DONE = 1, 2, 4, 8  # flags of a WIRE frame, see `channels.frames`
 WHOLE: Final = FIRST | LAST | DONE  # a response in one frame, with which the call ends and the connection does not
 
-BLOCKS: Final = 256
+BLOCKS: Final = 256  # header lists that are remembered
 _OURS: Final = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"proxy-connection"})
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -72,33 +72,43 @@ def date_header() -> bytes:
     return _date[1]
 
 
-def block(headers: Iterable[Any]) -> Block:
-    """`headers` checked and as bytes. Raises what `check_headers` raises."""
+def remembered[T](known: dict[Any, T], headers: Iterable[Any], make: Callable[[Headers, int], T]) -> T:
+    """What `make` makes of `headers` once they are checked, and of the length that they declare: made once, and kept in
+    `known`. Raises what `check_headers` raises."""
     try:
         key = tuple(headers)
-        found = _blocks.get(key)
+        found = known.get(key)
         if found is not None:
             return found
     except TypeError:  # not hashable: lists or bytearrays inside
         key = ()
         headers = list(headers)
+    checked, length = check_headers(key or headers)
+    found = make(checked, length)
+    if key == tuple(checked):
+        if len(known) >= BLOCKS:
+            known.clear()
+        known[key] = found
+    return found
+
+
+def block(headers: Iterable[Any]) -> Block:
+    """`headers` checked and as bytes. Raises what `check_headers` raises."""
+    return remembered(_blocks, headers, _block)
+
+
+def _block(headers: Headers, length: int) -> Block:
     parts: list[bytes] = []
     seen = set()
     close = False
-    checked, length = check_headers(key or headers)
-    for name, value in checked:
+    for name, value in headers:
         lower = name.lower()
         seen.add(lower)
         if lower in _OURS:
             close = close or (lower == b"connection" and b"close" in value.lower())
             continue
         parts += (name, b": ", value, b"\r\n")
-    found = Block(b"".join(parts), length, date=b"date" in seen, server=b"server" in seen, close=close)
-    if key == tuple(checked):
-        if len(_blocks) >= BLOCKS:
-            _blocks.clear()
-        _blocks[key] = found
-    return found
+    return Block(b"".join(parts), length, date=b"date" in seen, server=b"server" in seen, close=close)
 
 
 def whole(flags: int, date: bool, extra: bytes, line: bytes, headers: Block, size: int) -> tuple[bytes, bool]:

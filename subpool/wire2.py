@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from .channels.exchange import check_headers
 from .types import Headers
-from .wire import date_header
+from .wire import date_header, remembered
 
-FIELDS: Final = 256  # header lists that are remembered
 UNKNOWN: Final = -1  # length of a body
 _CONNECTION: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _statuses: dict[int, bytes] = {}
-_fields: dict[tuple[tuple[bytes, bytes], ...], Fields] = {}
+_known: dict[tuple[tuple[bytes, bytes], ...], Fields] = {}
 
 
 class Fields:
@@ -60,22 +58,12 @@ class Fields:
 
 def fields(headers: Iterable[Any]) -> Fields:
     """`headers` checked, as HTTP/2 has them. Raises what `check_headers` raises."""
-    try:
-        key = tuple(headers)
-        found = _fields.get(key)
-        if found is not None:
-            return found
-    except TypeError:  # not hashable: lists or bytearrays inside
-        key = ()
-        headers = list(headers)
-    checked, length = check_headers(key or headers)
-    lower = [(name.lower(), value.strip(b" \t")) for name, value in checked]
-    found = Fields([pair for pair in lower if pair[0] not in _CONNECTION], length)
-    if key == tuple(checked):
-        if len(_fields) >= FIELDS:
-            _fields.clear()
-        _fields[key] = found
-    return found
+    return remembered(_known, headers, _fields)
+
+
+def _fields(headers: Headers, length: int) -> Fields:
+    lower = [(name.lower(), value.strip(b" \t")) for name, value in headers]
+    return Fields([pair for pair in lower if pair[0] not in _CONNECTION], length)
 
 
 def informational(status: int, headers: Iterable[Any]) -> Headers:
