@@ -116,10 +116,7 @@ class Hearing:
         call = self.calls.pop(call_id, None)
         if call is None:
             return None
-        if call.websocket:
-            self.websockets -= 1
-        else:
-            self.in_flight -= 1
+        self._count(call, -1)
         if call.state == c.SENT:
             self.waiting -= 1
         elif call.state == c.GIVEN_UP:
@@ -131,6 +128,13 @@ class Hearing:
         if not call.websocket:
             self.latencies.add(self.heard - call.accepted)
         return call
+
+    def _count(self, call: Call, one: int) -> None:
+        """It has the call, or no longer."""
+        if call.websocket:
+            self.websockets += one
+        else:
+            self.in_flight += one
 
     def _forget(self, call: Call) -> None:
         if call.member is None:  # given up before the worker had begun it

@@ -46,7 +46,7 @@ class Member(Hearing):
         self.in_flight = self.websockets = 0
         self.heard = 0.0
         self.served = self.failed = 0
-        self.single = engine.options.max_requests == 1
+        self.single = engine.crew.succession.single
         self.used = False  # with `single`: it has got its request
         self.ready_at = self.beat = engine.loop.time()
         self.blocks: int | None = None
@@ -100,13 +100,6 @@ class Member(Hearing):
         if self.single:
             self.used = True
             self.engine.crew.succession.used(self)
-
-    def _count(self, call: Call, one: int) -> None:
-        """It has the call, or no longer."""
-        if call.websocket:
-            self.websockets += one
-        else:
-            self.in_flight += one
 
     # calls
 

@@ -35,9 +35,9 @@ class Limits(NamedTuple):
 
 
 class Renewal:
-    """The options of a pool. `single`: each worker serves one request, and no more."""
+    """The options of a pool."""
 
-    __slots__ = ("_age", "_jitter", "_memory", "_random", "_requests", "single", "wanted")
+    __slots__ = ("_age", "_jitter", "_memory", "_random", "_requests")
 
     def __init__(
         self,
@@ -49,8 +49,6 @@ class Renewal:
     ) -> None:
         self._requests, self._jitter, self._age, self._memory = requests, jitter, age, memory
         self._random = chance
-        self.single = requests == 1
-        self.wanted = requests is not None or age is not None or memory is not None
 
     def __repr__(self) -> str:
         return f"<Renewal requests={self._requests} age={self._age} memory={self._memory}>"

@@ -44,7 +44,7 @@ class Succession:
             options.max_requests, options.max_requests_jitter, options.max_age, options.max_memory
         )
         self.recycled = 0
-        self.single = options.max_requests == 1
+        self.single: bool = options.max_requests == 1
         self._not_before = 0.0  # a renewal that failed is not tried again at once
         self._renewing: Member | None = None
         self._spares: list[Member] = []  # ready, for `max_requests=1`
