@@ -211,7 +211,9 @@ class Server:
                 connection.abort()
             front.stop()
         left = max(0.0, deadline - now())
-        await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True)
+        for failed in await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True):
+            if failed is not None and not isinstance(failed, SubpoolError):
+                log.error("a pool could not be closed", exc_info=failed)
         await self._operations.close()
 
     def _accepting(self) -> bool:
