@@ -14,8 +14,8 @@ class WorkerStats:
 
     `state`: starting, ready, stalled, resetting, stopping. `restarts`: how often this place was filled again. `rss`:
     resident bytes of a worker that is a process, else None; `blocks`: memory blocks that an interpreter of its own has
-    allocated, as its last heartbeat said, else None. `websockets` are those that it has: they
-    are not in `in_flight`, their lifetimes not among the latencies.
+    allocated, as its last heartbeat said, else None. `websockets` are those that it has: they are not in `in_flight`,
+    their lifetimes not among the latencies.
     """
 
     id: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -10,11 +11,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from conftest import APPS, DEADLINE
+from http_kit import new_loop
 
 from subpool.remote import Remote, live_servers
 
@@ -117,6 +120,17 @@ def serve(*arguments: str, app: str = "asgi_app:app", path: Path | str = APPS, *
         finally:
             process.kill()
             served.end()
+
+
+def run_on(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `main` on a loop of that kind, for at most `DEADLINE` seconds."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(DEADLINE):
+            await main()
+
+    with asyncio.Runner(loop_factory=lambda: new_loop(loop)) as runner:
+        runner.run(bounded())
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from typing import Any, Self
 
 import pytest
 from conftest import DEADLINE, Fifo, eventually
-from http_kit import new_loop
-from ops_kit import answer, clean, command, serve, short_folder
+from ops_kit import answer, clean, command, run_on, serve, short_folder
 
 pytest.importorskip("click")
 pytest.importorskip("pydantic")
@@ -48,16 +47,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable[[Main], None]:
     """Run a coroutine function on a loop of each kind."""
-
-    def run(main: Main) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(DEADLINE):
-                await main()
-
-        with asyncio.Runner(loop_factory=lambda: new_loop(request.param)) as runner:
-            runner.run(bounded())
-
-    return run
+    return lambda main: run_on(request.param, main)
 
 
 class Client(Peer):

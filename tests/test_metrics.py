@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import pytest
 from conftest import DEADLINE, Fifo, eventually
-from http_kit import Reply, get, new_loop, parse, request
-from ops_kit import answer, clean, command, serve, short_folder
+from http_kit import Reply, get, parse, request
+from ops_kit import answer, clean, command, run_on, serve, short_folder
 
 pytest.importorskip("click")
 pytest.importorskip("pydantic")
@@ -50,16 +50,7 @@ def status(*workers: dict[str, Any], state: str = "ready", **more: Any) -> dict[
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable[[Main], None]:
     """Run a coroutine function on a loop of each kind."""
-
-    def run(main: Main) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(DEADLINE):
-                await main()
-
-        with asyncio.Runner(loop_factory=lambda: new_loop(request.param)) as runner:
-            runner.run(bounded())
-
-    return run
+    return lambda main: run_on(request.param, main)
 
 
 class Listening:

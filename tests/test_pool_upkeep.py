@@ -31,6 +31,12 @@ async def many(pool: Any, count: int, clients: int = 8) -> list[int]:
     return counts
 
 
+async def patient(pool: Any, started: Any, gate: Any, answers: list[bytes]) -> None:
+    """A call that says when it has begun, and waits for the gate."""
+    query = f"started={started}&gate={gate}".encode()
+    answers.append((await pool.run_asgi(http_scope("/gate", query_string=query))).body)
+
+
 def fresh(isolation: str) -> None:
     if isolation == "thread":
         pytest.skip("threads share one import: recycling them means a new process")
@@ -165,12 +171,7 @@ async def test_in_place_what_runs_is_finished(make_pool: Any, in_place: None, fi
     started, gate = fifo("started"), fifo("gate")
     async with make_pool(workers=1) as pool, anyio.create_task_group() as group:
         answers: list[bytes] = []
-
-        async def patient() -> None:
-            query = f"started={started}&gate={gate}".encode()
-            answers.append((await pool.run_asgi(http_scope("/gate", query_string=query))).body)
-
-        group.start_soon(patient)
+        group.start_soon(patient, pool, started, gate, answers)
         await started.wait()
         group.start_soon(pool.recycle)
         await eventually(lambda: pool.stats().workers[0].state == "resetting")
@@ -205,13 +206,8 @@ async def test_what_a_worker_that_goes_runs_is_finished(make_pool: Any, fifo: An
     started, gate = fifo("started"), fifo("gate")
     async with make_pool(workers=2) as pool, anyio.create_task_group() as group:
         answers: list[bytes] = []
-
-        async def patient() -> None:
-            query = f"started={started}&gate={gate}".encode()
-            answers.append((await pool.run_asgi(http_scope("/gate", query_string=query))).body)
-
         for _ in range(4):
-            group.start_soon(patient)
+            group.start_soon(patient, pool, started, gate, answers)
         told = b""
         while len(told) < 4:
             told += await started.wait()

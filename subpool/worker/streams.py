@@ -2,8 +2,7 @@
 
 Both directions are bounded. Into the app: nothing is sent before the app asks (WANT), and then one event. Out of it:
 at most `HIGH_WATER` bytes that the reader on the host has not consumed (ACK), as `exchange.weight` counts; then `send`
-waits. A WSGI app that holds
-the worker's thread waits by reading the flow lane itself.
+waits. A WSGI app that holds the worker's thread waits by reading the flow lane itself.
 """
 
 from __future__ import annotations
