@@ -49,7 +49,7 @@ class Hearing:
     failed: int
     heard: float
     beat: float
-    blocks: int | None
+    allocated: int | None
     stalled: bool
     pinged: bool
     used: bool
@@ -228,7 +228,7 @@ class Hearing:
             self.pinged = False
         elif op == f.BEATEN:
             self.beat = self.heard
-            self.blocks = frame[1]
+            self.allocated = frame[1]
         elif op == f.LOG:
             replay(frame[1], self.id)
         else:
@@ -243,6 +243,7 @@ class Hearing:
             elif self.state == "resetting":
                 self.generation += 1
                 self._ready()
+                self.allocated = None
                 self._reset_over(None)
         elif op == f.FAILED:
             if self.state == "resetting":

@@ -21,7 +21,6 @@ from .hearing import Hearing
 from .isolation import load
 from .link import Link
 from .overdue import Overdue
-from .renewal import BLOCK
 from .stats import Latencies, WorkerStats
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Member(Hearing):
         self.single = engine.crew.succession.single
         self.used = False  # with `single`: it has got its request
         self.ready_at = self.beat = engine.loop.time()
-        self.blocks: int | None = None
+        self.allocated: int | None = None
         self.limits = engine.crew.succession.renewal.limits()
         self._renewed_at = 0  # requests that it had served then
         self._on_reset: Callable[[BaseException | None], None] | None = None
@@ -145,10 +144,8 @@ class Member(Hearing):
         return self.served + self.failed - self._renewed_at
 
     def size(self) -> int | None:
-        """Bytes: of a process as the system says, of an interpreter an estimate."""
-        if self.kind == "thread":
-            return None
-        return self.handle.memory() or (self.blocks * BLOCK if self.blocks is not None else None)
+        """Bytes: of a process as the system says, of an interpreter as its last heartbeat said."""
+        return self.handle.memory() or self.allocated
 
     def reset(self, seconds: float, done: Callable[[BaseException | None], None]) -> None:
         """Have it finish what it runs, for at most so long, and import the app anew. It gets no calls meanwhile."""
@@ -315,5 +312,5 @@ class Member(Hearing):
         state = "stalled" if self.stalled and self.state == "ready" else self.state
         return WorkerStats(
             self.id, self.kind, self.generation, state, self.in_flight, self.served, self.failed, self.restarts,
-            p50, p90, p99, self.handle.memory(), self.websockets, None if self.kind == "thread" else self.blocks,
+            p50, p90, p99, self.handle.memory(), self.websockets, self.allocated,
         )  # fmt: skip

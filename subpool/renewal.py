@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from .restarts import chance
 
 AGES: Final = 0.1  # of `max_age`: how far apart workers of one age go
-BLOCK: Final = 96  # bytes that a block counts for: what `sys.getallocatedblocks` counts has all sizes
 
 
 class Limits(NamedTuple):

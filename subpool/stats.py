@@ -13,9 +13,9 @@ class WorkerStats:
     """One worker. `p50`, `p90`, `p99`: seconds from acceptance to answer of its last calls (NaN: none yet).
 
     `state`: starting, ready, stalled, resetting, stopping. `restarts`: how often this place was filled again. `rss`:
-    resident bytes of a worker that is a process, else None; `blocks`: memory blocks that an interpreter of its own has
-    allocated, as its last heartbeat said, else None. `websockets` are those that it has: they are not in `in_flight`,
-    their lifetimes not among the latencies.
+    resident bytes of a worker that is a process, else None; `allocated`: bytes that an isolated interpreter has in
+    objects of at most 512 bytes, as its last heartbeat said, if `max_memory` asks for it, else None. `websockets` are
+    those that it has: they are not in `in_flight`, their lifetimes not among the latencies.
     """
 
     id: int
@@ -31,7 +31,7 @@ class WorkerStats:
     p99: float
     rss: int | None
     websockets: int
-    blocks: int | None = None
+    allocated: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

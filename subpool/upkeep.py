@@ -32,6 +32,10 @@ class Upkeep:
         self._engine = engine
         options = engine.options
         self._beat = options.heartbeat_timeout
+        self._measure = options.max_memory is not None
+        self._every = SLOW if self._measure else float("inf")  # seconds between heartbeats
+        if self._beat is not None:
+            self._every = min(self._every, self._beat / BEATS)
         least, most = options.least_workers, options.most_workers
         self._elastic = Elastic(least, most) if most > least else None
         periods = []
@@ -42,8 +46,8 @@ class Upkeep:
         self._renews = bool(periods)
         if self._elastic is not None:
             periods.append(ELASTIC)
-        if self._beat is not None:
-            periods.append(min(SLOW, self._beat / BEATS))
+        if self._every < float("inf"):
+            periods.append(min(SLOW, self._every))
         self._period = min(periods, default=0.0)
         self._last = self._asked = 0.0
 
@@ -63,16 +67,17 @@ class Upkeep:
         now = engine.loop.time()
         stood_still = now - self._last > 2 * self._period + 0.5
         self._last = now
-        if self._beat is not None:
-            self._heartbeats(now, self._beat, stood_still)
+        if self._every < float("inf"):
+            self._heartbeats(now, stood_still)
         if self._renews:
             engine.crew.succession.renew_one(now)
         if self._elastic is not None:
             self._scale(now, self._elastic)
         engine.loop.call_later(self._period, self._tick)
 
-    def _heartbeats(self, now: float, limit: float, stood_still: bool) -> None:
-        ask = now - self._asked >= limit / BEATS
+    def _heartbeats(self, now: float, stood_still: bool) -> None:
+        ask = now - self._asked >= self._every
+        limit = float("inf") if self._beat is None else self._beat
         if ask:
             self._asked = now
         for member in list(self._engine.crew.members):
@@ -89,7 +94,7 @@ class Upkeep:
                 for call in list(member.calls):
                     member.link.control((f.INTERRUPT, call))
             elif ask:
-                member.link.control((f.BEAT,))
+                member.link.control((f.BEAT, self._measure and member.kind == "subinterpreter"))
 
     def _scale(self, now: float, elastic: Elastic) -> None:
         engine = self._engine

@@ -51,8 +51,8 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     STOP: ("STOP", "seconds", "all"),  # finish what runs, for at most so long, shut the app down, end; all workers do
     RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
     RESET: ("RESET", "seconds"),  # finish what runs, for at most so long; import the app anew
-    BEAT: ("BEAT",),  # are you there?
-    BEATEN: ("BEATEN", "blocks"),  # yes; memory blocks that the interpreter has allocated
+    BEAT: ("BEAT", "measure"),  # are you there? and how much memory have you allocated?
+    BEATEN: ("BEATEN", "allocated"),  # yes; so many bytes, None if not asked or not known
     INTERRUPT: ("INTERRUPT", "id"),
     GIVE_BACK: ("GIVE_BACK",),  # return the calls that were not begun
     SETUP: ("SETUP", "setup"),  # the first word to a worker in a process

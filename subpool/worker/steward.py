@@ -7,9 +7,9 @@ there at all.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from ..channels.lane import LaneClosed
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+log = logging.getLogger("subpool")
 
 
 class Steward:
@@ -58,7 +60,15 @@ class Steward:
             hit = self._worker.calls.interrupt(frame[1])
             self._worker.lanes.out.send([(f.INTERRUPTED, frame[1], hit)])
         elif frame[0] == f.BEAT:
-            self._worker.lanes.out.send([(f.BEATEN, sys.getallocatedblocks())])
+            self._worker.lanes.out.send([(f.BEATEN, _allocated() if frame[1] else None)])
         elif frame[0] == f.GIVE_BACK:
             given = self._worker.lanes.work.take_back()  # type: ignore[attr-defined]
             self._worker.lanes.out.send([(f.GIVEN_BACK, [call[1] for call in given])])
+
+
+def _allocated() -> int | None:
+    from . import memory  # and with it ctypes: for who measures
+
+    if (found := memory.allocated()) is None:
+        log.warning("max_memory: this Python does not tell what an interpreter has allocated")
+    return found

@@ -15,7 +15,7 @@ from ..channels import frames as f
 from ..channels.frames import Frame
 from ..channels.lane import Buffer, LaneClosed, Receiver, Sender
 from ..errors import AppLoadError, SubpoolError, to_wire
-from . import logs
+from . import logs, shield
 from .apps import Apps
 from .calls import Calls
 from .importer import extend_path, load_failure
@@ -348,6 +348,8 @@ def _own_interpreter(worker: Worker) -> None:
     # A handler that gives up the GIL for a moment every few milliseconds would starve the steward: who waits for the
     # GIL asks for it only after a whole interval without a release.
     sys.setswitchinterval(SWITCH_INTERVAL)
+    if worker.setup["kind"] == "subinterpreter":
+        shield.raise_shield()
     root = logging.getLogger()
 
     def post(record: tuple[Any, ...]) -> None:

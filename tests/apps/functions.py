@@ -99,3 +99,29 @@ def environment(name):
 
 
 not_callable = 7
+
+
+def look_around(times):
+    """What an interpreter sees of the process's frames, the last of many times; as seen from this thread."""
+    for _ in range(times):
+        frames, errors, blocks = sys._current_frames(), sys._current_exceptions(), sys.getallocatedblocks()
+    own = threading.get_ident()
+    return [frames.pop(own).f_code.co_name, errors.pop(own), blocks, len(frames), len(errors)]
+
+
+KEPT = []
+
+
+def allocate(count):
+    """Keep so many small objects; how many bytes this interpreter has allocated in such."""
+    from subpool.worker import memory
+
+    KEPT.extend(str(number) for number in range(count))
+    return memory.allocated()
+
+
+def measure(times):
+    """The same so many times, without keeping any; the last."""
+    for _ in range(times):
+        found = allocate(0)
+    return found
