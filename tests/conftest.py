@@ -55,6 +55,28 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         atexit.register(leave)
 
 
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what was measured: it is printed when all tests have ended, beside the test's name. Nothing asserts it."""
+    return lambda text: record_property("figure", text)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The figures of every test that had one; a run of many processes has them too."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    found = [
+        (report.nodeid, text)
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if found:
+        terminalreporter.section("figures")
+        for name, text in found:
+            terminalreporter.line(f"{name}: {text}")
+
+
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """The host side's event loop: asyncio, unless a test is marked with ``BOTH``."""

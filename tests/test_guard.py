@@ -31,7 +31,7 @@ async def app(scope, receive, send):
 # the server process
 
 
-def test_a_killed_server_is_replaced() -> None:
+def test_a_killed_server_is_replaced(figure: Callable[[str], None]) -> None:
     """Its clients lose what was under way; new ones wait in the queue of the socket, and are not refused."""
     with Command() as server:
         first, guard = server.pids()
@@ -40,7 +40,7 @@ def test_a_killed_server_is_replaced() -> None:
         os.kill(first, signal.SIGKILL)
         until(lambda: not alive(first))
         second, parent = server.pids()
-        print(f"served again after {time.monotonic() - begin:.2f} s")
+        figure(f"served again after {time.monotonic() - begin:.2f} s")
         assert second != first
         assert parent == guard
         server.said(f"server process {first} was killed by SIGKILL; another is started")
@@ -123,7 +123,7 @@ def test_an_address_that_is_taken() -> None:
 
 
 @pytest.mark.parametrize("isolation", ["subinterpreter", "process"])
-def test_without_its_guard_nothing_lives_on(isolation: str) -> None:
+def test_without_its_guard_nothing_lives_on(isolation: str, figure: Callable[[str], None]) -> None:
     """Not even what a handler blocks."""
     with Command("guard_app:app", "--isolation", isolation) as server:
         pid, parent = server.pids()
@@ -133,12 +133,12 @@ def test_without_its_guard_nothing_lives_on(isolation: str) -> None:
             server.signal(signal.SIGKILL)
             begin = time.monotonic()
             until(lambda: not any(map(alive, children)))
-            print(f"gone after {time.monotonic() - begin:.2f} s")
+            figure(f"gone after {time.monotonic() - begin:.2f} s")
         server.wait()
         until(server.refuses)
 
 
-def test_a_drain_finishes_what_can_be_finished(fifo: Callable[[str], Fifo]) -> None:
+def test_a_drain_finishes_what_can_be_finished(fifo: Callable[[str], Fifo], figure: Callable[[str], None]) -> None:
     started, gate, endless = fifo("started"), fifo("gate"), fifo("endless")
     with Command("http_app:app", "--graceful-timeout", "4", "--pythonpath", APPS) as server:
         with (
@@ -154,7 +154,7 @@ def test_a_drain_finishes_what_can_be_finished(fifo: Callable[[str], Fifo]) -> N
             gate.release()
             assert short() == "through"
             assert server.wait() == 0
-            print(f"ended {time.monotonic() - begin - 4:+.2f} s from the deadline")
+            figure(f"ended {time.monotonic() - begin - 4:+.2f} s from the deadline")
             long()
 
 
