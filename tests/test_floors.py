@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "types", "_interpreters"},
-    {"config", "stats", "scope", "environ", "wsgi_io", "unix_sockets", "wire", "wire2", "channels", "state", "pubsub"},
+    {"config", "stats", "scope", "environ", "wsgi_io", "unix_sockets", "wire", "wire2", "channels", "here", "state",
+     "pubsub"},
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
     {"router", "restarts", "renewal", "elastic", "hostloop", "call", "clock", "link", "overdue", "hearing", "member",

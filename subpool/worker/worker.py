@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .. import here
 from .._interpreters import gil_enabled
 from ..channels import frames as f
 from ..channels.frames import Frame
@@ -313,6 +314,14 @@ class Worker:
 def main(setup: dict[str, Any], lanes: Lanes) -> None:
     """Live the life of a worker. Returns when it has ended; what could not be said over `lanes.out` is raised."""
     worker = Worker(setup, lanes)
+    here.enter(worker)
+    try:
+        _live(worker)
+    finally:
+        here.leave(worker)
+
+
+def _live(worker: Worker) -> None:
     if worker.shared:
         logs.mark_thread(worker.id)
     else:
@@ -324,10 +333,10 @@ def main(setup: dict[str, Any], lanes: Lanes) -> None:
         else:
             worker.load()
     except SubpoolError as error:
-        lanes.out.send([(f.FAILED, to_wire(error))])
+        worker.lanes.out.send([(f.FAILED, to_wire(error))])
         return
     if worker.shared:
-        worker.together = Together.join(setup["pool"])
+        worker.together = Together.join(worker.setup["pool"])
     try:
         with asyncio.Runner() as runner:
             runner.run(worker.run())

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .. import here
 from ..channels import frames as f
 from ..channels.frames import Frame
 from ..environ import complete, from_scope
@@ -198,7 +199,9 @@ class WSGICalls:
         if self._executor is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            self._executor = ThreadPoolExecutor(self._threads, f"subpool-wsgi-{self._worker.id}")
+            self._executor = ThreadPoolExecutor(
+                self._threads, f"subpool-wsgi-{self._worker.id}", here.adopt, (self._worker,)
+            )
         return self._executor
 
     def _step(self, call: int) -> Step:

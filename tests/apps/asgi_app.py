@@ -530,3 +530,19 @@ async def ws_flood(scope, receive, send):
     except BaseException:
         gates.signal(args["report"], b"%d" % sent)
         raise
+
+
+@on("/here")
+async def here(scope, receive, send):
+    """What a handler, a task and a thread of it find: is it the worker that the scope names?"""
+    import asyncio
+
+    from subpool.here import worker
+
+    async def later():
+        await asyncio.sleep(0)
+        return worker().id
+
+    found = [worker().id, await asyncio.create_task(later()), (await asyncio.to_thread(worker)).id]
+    own = scope["extensions"]["subpool"]["worker"]
+    await answer(send, b"%s" % str([one == own for one in found]).encode())

@@ -325,3 +325,12 @@ def import_module(environ, start_response):
 def late(environ, start_response):
     """The same app under another name: imported at its first call."""
     return app(environ, start_response)
+
+
+@on("/here")
+def here(environ, start_response):
+    """Is it the worker that the environment names?"""
+    from subpool.here import worker
+
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(worker().id == environ["subpool.worker"]).encode()]
