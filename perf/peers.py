@@ -42,11 +42,12 @@ class Peer:
     websocket: bool = False
     tls: tuple[str, str] | None = None  # certificate and key
     options: tuple[str, ...] = ()
+    module: str = ""  # run in place of `kind`
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, port: int) -> list[str]:
         address, workers = f"127.0.0.1:{port}", str(self.workers)
-        line = [self.python, "-m", self.kind]
+        line = [self.python, "-m", self.module or self.kind]
         cert, key = self.tls or ("", "")
         if self.kind == "subpool":
             line += ["serve", self.app, "--bind", address, "--workers", workers, "--isolation", self.isolation,
@@ -135,6 +136,10 @@ class Serving:
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "without a word"
+
+    def signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

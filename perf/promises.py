@@ -7,6 +7,7 @@ cost. `peers` are those that the best of is taken from, for the report. What has
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import median
 from typing import Final, NamedTuple
 
 from perf.results import Case, unit
@@ -26,6 +27,18 @@ class Promise(NamedTuple):
     bound: float
     against: str = ""
     peers: tuple[str, ...] = ()
+
+
+class Claim(NamedTuple):
+    """A gain that a guide of erlang_python claims for an optimisation, and the case of `switches` that looks at ours. What
+    is saved is set against `whole`, a case of whole requests: a piece may gain much that is little of a request."""
+
+    text: str
+    gain: str
+    case: str
+    off: str = "off"
+    on: str = "on"
+    whole: str = "direct path"
 
 
 class Verdict(NamedTuple):
@@ -73,6 +86,42 @@ PROMISES: Final = (
 )  # fmt: skip
 
 
+CLAIMS: Final = (
+    Claim("interned keys", "15-20 %", "interned keys"),
+    Claim("response pooling", "20-25 %", "response pooling"),
+    Claim("direct path", "25-30 %", "direct path", whole=""),
+    Claim("direct response extraction", "5-10 %", "direct response extraction"),
+    Claim("16 pre-interned headers", "3-5 %", "common header names"),
+    Claim("14 cached statuses", "1-2 %", "cached statuses"),
+    Claim("zero-copy bodies from 1 KB, at 1 KB", "10-15 %", "lent bodies, 1 KB", "never", "from 1 KB", ""),
+    Claim("zero-copy bodies, at 64 KB", "10-15 %", "lent bodies, 64 KB", "never", "from 16 KB", ""),
+    Claim("scope templates", "15-20 %", "scope templates"),
+    Claim("scope templates, whole calls", "15-20 %", "scope templates, whole calls", whole=""),
+    Claim("lazy headers from 4", "5-10 %", "lazy headers"),
+    Claim("ours: batching of a calm worker", "", "batching", whole=""),
+    Claim("ours: eager tasks", "", "eager tasks", whole=""),
+    Claim("ours: request header blocks known by their bytes", "", "header blocks", whole=""),
+    Claim("ours: answer header blocks", "", "answer header blocks"),
+)
+
+
+def gains(cases: Iterable[Case]) -> list[tuple[Claim, str, str]]:
+    """The claims whose case was run, what one request saves, and how much that is of a whole one."""
+    known = {case.name: case for case in cases if case.bench == "switches"}
+    found = []
+    for claim in CLAIMS:
+        case, whole = known.get(claim.case), known.get(claim.whole or claim.case)
+        if case is None or whole is None:
+            continue
+        on, off = (case.values.get((one, "time"), {}) for one in (claim.on, claim.off))
+        saved = sorted(off[turn] - on[turn] for turn in on if turn in off)
+        total = whole.median("on" if claim.whole else claim.on, "time")
+        if saved and total:
+            low, middle, high = (part / total * 100 for part in (saved[0], median(saved), saved[-1]))
+            found.append((claim, amount(median(saved), "time"), f"{middle:+.0f} % ({low:+.0f} to {high:+.0f})"))
+    return found
+
+
 def verdicts(cases: Iterable[Case]) -> list[Verdict]:
     """How every promise stands."""
     known = {(case.bench, case.name): case for case in cases}
@@ -80,8 +129,6 @@ def verdicts(cases: Iterable[Case]) -> list[Verdict]:
 
 
 def judge(promise: Promise, case: Case | None) -> Verdict:
-    from statistics import median
-
     wanted = f"≥ {promise.bound:.3g} ×" if promise.against else f"≤ {amount(promise.bound, promise.metric)}"
     if case is None:
         return Verdict(promise, None, wanted, "not measured", "")
@@ -103,8 +150,6 @@ def judge(promise: Promise, case: Case | None) -> Verdict:
 
 def best_peer(promise: Promise, case: Case) -> str:
     """The peer that it cost least, and how many times ours that was."""
-    from statistics import median
-
     found = [
         (median(each), peer)
         for peer in promise.peers

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final
 
 from perf import machine, plot
-from perf.promises import amount, verdicts
+from perf.promises import amount, gains, verdicts
 from perf.results import NOISY, Case, spread
 
 BEGIN: Final = "<!-- report: made by python -m perf report -->\n"
@@ -20,6 +20,15 @@ HEADS: Final = {"time": "an operation", "cpu": "CPU of one", "memory": "memory (
 def markdown(cases: Sequence[Case], plots: dict[str, str]) -> str:
     """The whole report. `plots`: paths of images, by benchmark."""
     parts = ["### Promises\n", promises(cases)]
+    if found := gains(cases):
+        rows = [
+            f"| {claim.text} | {claim.gain or 'no claim'} | {gain} | {saved} | {claim.case} |"
+            for claim, saved, gain in found
+        ]
+        head = "| optimisation | claimed | found, of a whole request | saved by it | case of switches |\n"
+        head += "|---|---|---|---|---|\n"
+        about = next((case.machine for case in cases if case.bench == "switches"), {})
+        parts += ["### Optimisations\n", head + "\n".join(rows), f"\n<sub>{machine.line(about)}</sub>\n"]
     for bench in dict.fromkeys(case.bench for case in cases):
         parts.append(f"### {bench}\n")
         if bench in plots:
