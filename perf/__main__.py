@@ -51,8 +51,8 @@ async def run_all(session: frame.Session, names: list[str]) -> None:
 
 
 def interrupted(number: int, where: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does: at once, also in a turn that never comes back to the loop. (asyncio's own handler
-    waits for the loop.) What was started is ended by the `async with` blocks on the way out."""
+    """SIGTERM ends a run as Ctrl-C does: at once, also in a turn that never comes back to the loop. (asyncio's own
+    handler waits for the loop.) What was started is ended by the `async with` blocks on the way out."""
     raise KeyboardInterrupt
 
 
@@ -62,7 +62,8 @@ def measure(args: argparse.Namespace) -> int:
         names = [name for name in frame.BENCHMARKS if name not in frame.SOAK]
     unknown = [name for name in names if name not in frame.BENCHMARKS]
     if unknown:
-        print(f"python -m perf: no benchmark {', '.join(unknown)}; there are {', '.join(frame.BENCHMARKS)}", file=sys.stderr)
+        known = ", ".join(frame.BENCHMARKS)
+        print(f"python -m perf: no benchmark {', '.join(unknown)}; there are {known}", file=sys.stderr)
         return 2
     if reason := machine.missing("pyperf"):
         print(f"python -m perf: {reason}", file=sys.stderr)

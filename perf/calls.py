@@ -1,9 +1,9 @@
 """Calls of a pool: run_asgi, run_wsgi and pool.call beside the executors that Python has, and beside no pool at all.
 
-64 in flight, 1 worker. The executors are driven as cheaply as it goes: raw futures, a window of 64, no event loop; ours are
-awaited on asyncio, and so is `anyio.to_interpreter`. `pool.call` runs `perf:hello_call`, which drives the app with a
-`receive` and a `send` that check nothing; "pool.call of the runner" runs the default runner, so that both sides do the same
-work for the app. "direct" is the runner in this thread: what is left when nothing is crossed.
+64 in flight, 1 worker. The executors are driven as cheaply as it goes: raw futures, a window of 64, no event loop;
+ours are awaited on asyncio, and so is `anyio.to_interpreter`. `pool.call` runs `perf:hello_call`, which drives the
+app with a `receive` and a `send` that check nothing; "pool.call of the runner" runs the default runner, so that both
+sides do the same work for the app. "direct" is the runner in this thread: what is left when nothing is crossed.
 """
 
 from __future__ import annotations
@@ -216,8 +216,8 @@ async def large(session: Session) -> None:
                     "inside marshal": awaited(obvious.call, 1),
                     "hello": awaited(lambda: pool.run_asgi(scope()), 1),
                 },
-                note="handle_asgi hands on the app's own buffer, as it goes to a socket; run_asgi copies it once; hello is "
-                "the way without the bytes.",
+                note="handle_asgi hands on the app's own buffer, as it goes to a socket; run_asgi copies it once; "
+                "hello is the way without the bytes.",
             )
         finally:
             obvious.close()

@@ -1,9 +1,9 @@
 """Channels by themselves: there and back, and pipelined, by payload and isolation kind; beside what Python offers.
 
-An echo runs on the other side: in a sub-interpreter, a thread or a process. Ours are lanes as a worker has them: frames,
-a counted wake-up, a payload of 16 KiB and more as a loan, which its reader copies and gives back. Beside them: `queue.Queue`
-between threads, the queues of `concurrent.interpreters` (whose blocking `get` looks every 10 ms), pipes with pickle
-(`multiprocessing.Pipe`) between processes. Pipelined: 16 are under way.
+An echo runs on the other side: in a sub-interpreter, a thread or a process. Ours are lanes as a worker has them:
+frames, a counted wake-up, a payload of 16 KiB and more as a loan, which its reader copies and gives back. Beside
+them: `queue.Queue` between threads, the queues of `concurrent.interpreters` (whose blocking `get` looks every 10 ms),
+pipes with pickle (`multiprocessing.Pipe`) between processes. Pipelined: 16 are under way.
 """
 
 from __future__ import annotations

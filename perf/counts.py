@@ -1,11 +1,12 @@
-"""What a request costs without a clock: frames, wake-ups, copied bytes, Python functions, reads and writes of the system.
+"""What a request costs without a clock: frames, wake-ups, copied bytes, Python functions, reads and writes of the
+system.
 
-Such counts do not depend on the machine, so that a test can hold them (`tests/test_perf_counts.py`). They are taken by
-patches of lanes and wake-ups, by `sys.monitoring` (functions of subpool that begin, and no others) and from /proc/self/io,
-on the host and in its worker, per request: one at a time, and 64 at once.
+Such counts do not depend on the machine, so that a test can hold them (`tests/test_perf_counts.py`). They are taken
+by patches of lanes and wake-ups, by `sys.monitoring` (functions of subpool that begin, and no others) and from
+/proc/self/io, on the host and in its worker, per request: one at a time, and 64 at once.
 
-Allocations and instructions are not counted: CPython has no counter of the former, and the latter differ from build to
-build.
+Allocations and instructions are not counted: CPython has no counter of the former, and the latter differ from build
+to build.
 """
 
 from __future__ import annotations
@@ -128,9 +129,7 @@ def counting() -> Iterator[dict[str, int]]:
         counter.found["system"] = system_calls() - before
 
 
-async def of_calls(
-    pool: Any, call: Callable[[], Awaitable[Any]], number: int, at_once: int = 1
-) -> dict[str, float]:
+async def of_calls(pool: Any, call: Callable[[], Awaitable[Any]], number: int, at_once: int = 1) -> dict[str, float]:
     """Counts of one call, host and worker together. The pool has one worker, which can import `perf.counts`.
 
     What asks the worker is counted with it, so `number` should be large.
@@ -181,7 +180,7 @@ async def of_requests(server: Any, number: int, head: bytes = HEAD) -> dict[str,
     async def browse(number: int) -> None:
         browser = Browser(port, number, head)
         browser.start()
-        while browser.is_alive():
+        while browser.is_alive():  # noqa: ASYNC110  a thread of its own, which asyncio must not be asked to wake
             await asyncio.sleep(0.01)
         if browser.failed is not None:
             raise browser.failed
@@ -228,10 +227,11 @@ def served(isolation: str, app: str) -> Any:
 
     @asynccontextmanager
     async def serving() -> Any:
-        server = Server(
-            ServerConfig(app=app, bind=["127.0.0.1:0"], workers=1, isolation=isolation, pythonpath=[ROOT], lifespan="off",
-                         control_socket="none", log_level="error")
+        config = ServerConfig(
+            app=app, bind=["127.0.0.1:0"], workers=1, isolation=isolation, pythonpath=[ROOT], lifespan="off",
+            control_socket="none", log_level="error",
         )  # fmt: skip
+        server = Server(config)
         server.announce = False
         await server.start()
         try:

@@ -1,8 +1,8 @@
 """How long small requests wait beside a caller that keeps a worker of the pool busy.
 
-Two workers. One caller asks again and again for a handler that burns 20 ms of CPU; 16 others ask for hello, one call after
-another. Without take-back, what waits behind the burning handler waits with it, and the p90 is most of 20 ms. In turns with
-it: the same 16 callers alone, and the same with take-back switched off.
+Two workers. One caller asks again and again for a handler that burns 20 ms of CPU; 16 others ask for hello, one call
+after another. Without take-back, what waits behind the burning handler waits with it, and the p90 is most of 20 ms.
+In turns with it: the same 16 callers alone, and the same with take-back switched off.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The frame of every measurement: contestants take turns, round by round, and what they cost is written down.
 
 A *benchmark* is a module of this package with a docstring and `async def run(session)`. It compares *contestants* in
-*cases*. A contestant is a `Turn`: given the seconds that it may take, it works that long and answers what one operation
-cost, by metric. Every figure is a cost, less is better: seconds, bytes or a count, never "a second", so that all ratios
-read alike and `pyperf compare_to` says "faster" where it means it.
+*cases*. A contestant is a `Turn`: given the seconds that it may take, it works that long and answers what one
+operation cost, by metric. Every figure is a cost, less is better: seconds, bytes or a count, never "a second", so
+that all ratios read alike and `pyperf compare_to` says "faster" where it means it.
 
-In each round every contestant has one turn, in an order that changes; before its turn it has a quarter of one that is not
-counted, since what ran before has warmed or cooled the machine. What slows the machine for a while slows a whole round:
-the ratio of two contestants is the median of the ratios of the rounds.
+In each round every contestant has one turn, in an order that changes; before its turn it has a quarter of one that is
+not counted, since what ran before has warmed or cooled the machine. What slows the machine for a while slows a whole
+round: the ratio of two contestants is the median of the ratios of the rounds.
 
 One that raises is out of its case, with a reason, and the others go on.
 """

@@ -49,7 +49,7 @@ async def workers(session: Session) -> None:
 
             turns[str(number)] = awaited(call)
         await session.compare(
-            "workers", "Hello, 64 in flight, through pools of so many workers: what the host pays to spread calls.", turns,
+            "workers", "Hello, 64 in flight, through pools of so many workers: what it costs to spread calls.", turns,
             seconds=0.4, rounds=3, growth="workers",
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ async def pieces(session: Session) -> None:
 
         for name, title, make, points, growth in (
             ("size of answers", "An answer of so many bytes, 4 in flight, 1 worker.", answer, SIZES, "bytes"),
-            ("size of requests", "A request with a body of so many bytes, 4 in flight, 1 worker.", upload, SIZES, "bytes"),
+            ("size of requests", "A body of so many bytes, 4 in flight, 1 worker.", upload, SIZES, "bytes"),
             ("headers", "Hello with so many headers, 64 in flight, 1 worker.", headed, HEADERS, "headers"),
         ):
             turns = {str(point): make(point) for point in points}

@@ -20,7 +20,8 @@ LATENCIES: Final = ("p50", "p90", "p99", "p99.9")
 
 
 async def output(command: list[str], seconds: float) -> str:
-    """What a program prints that runs for about so long. It is killed when it takes much longer, or when we are ended."""
+    """What a program prints that runs for about so long. It is killed when it takes much longer, or when we are
+    ended."""
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, env={**os.environ, "PYTHONPATH": ROOT}
     )
@@ -50,7 +51,9 @@ async def wrk(
     return found
 
 
-async def h2load(server: Serving, path: str, seconds: float, *, connections: int = 8, streams: int = 32) -> dict[str, Any]:
+async def h2load(
+    server: Serving, path: str, seconds: float, *, connections: int = 8, streams: int = 32
+) -> dict[str, Any]:
     """What h2load found. It runs whole seconds, and knows no percentiles."""
     whole = max(1, round(seconds))
     command = ["h2load", f"-c{connections}", f"-m{streams}", "-t1", f"-D{whole}", server.url + path]

@@ -1,8 +1,9 @@
 """What a pool leaves behind: after bursts of lent buffers, calls cancelled at random, recycles.
 
-Memory is the resident memory of this process. Everything is done once before the first figure, so that growth is what comes
-on top of what the allocator keeps for itself anyway. Nothing here takes turns: the figures before and after belong to one
-process. What is still held when a part is over is an error. `tests/test_soak.py` holds the outcomes of the same functions.
+Memory is the resident memory of this process. Everything is done once before the first figure, so that growth is what
+comes on top of what the allocator keeps for itself anyway. Nothing here takes turns: the figures before and after
+belong to one process. What is still held when a part is over is an error. `tests/test_soak.py` holds the outcomes of
+the same functions.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ async def clean(pool: Pool, descriptors: int) -> None:
 
 async def bursts(session: Session, share: float) -> None:
     number = max(200, int(2000 * share))
-    case = session.case("bursts", f"{number} answers and {number} requests of {SIZE // KIB} KiB, all at once; 2 workers.")
+    case = session.case("bursts", f"{number} answers and {number} requests of {SIZE // KIB} KiB, all at once.")
     async with pool_of(session, "app", 2, max_pending=10 * number + 1024, timeout=60.0) as pool:
         await burst(pool, number)
         open_fds = fds()

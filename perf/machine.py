@@ -35,7 +35,7 @@ def metadata(effort: str, isolation: str, workers: int) -> dict[str, Any]:
     found["perf_versions"] = ", ".join(f"{name} {version}" for name in LIBRARIES if (version := installed(name)))
     found["perf_memory"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
     found["perf_load"] = round(os.getloadavg()[0], 2)
-    found["date"] = datetime.datetime.now().isoformat(sep=" ")  # noqa: DTZ005  as pyperf writes it
+    found["date"] = datetime.datetime.now().isoformat(sep=" ")
     del found["hostname"]
     return found
 
@@ -84,5 +84,6 @@ def line(about: Mapping[str, Any]) -> str:
     return (
         f"CPython {version}{gil} ({about.get('perf_build', '?')}), {about.get('cpu_count', '?')} CPUs of {cpu}, "
         f"{about.get('perf_memory', '?')}, load {about.get('perf_load', '?')} before; "
-        f"{str(about.get('date', '?'))[:16]}, revision {about.get('perf_revision', '?')}, {about.get('perf_effort', '?')}"
+        f"{str(about.get('date', '?'))[:16]}, revision {about.get('perf_revision', '?')}, "
+        f"{about.get('perf_effort', '?')}"
     )

@@ -1,8 +1,8 @@
 """Servers as processes: how each is started, what it uses, and that it ends.
 
-Each server gets the same app, as many workers, the fastest loop it knows, no access log. It runs in a session of its own,
-so that a Ctrl-C is ours; when it is left, it is asked to end, and what still lives of it after some seconds is killed, each
-process by its pid.
+Each server gets the same app, as many workers, the fastest loop it knows, no access log. It runs in a session of its
+own, so that a Ctrl-C is ours; when it is left, it is asked to end, and what still lives of it after some seconds is
+killed, each process by its pid.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Serving:
         self.pid = 0
         self.fresh = True  # no load was put on it yet
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `end`
 
     @property
     def url(self) -> str:
@@ -106,7 +106,7 @@ class Serving:
             environment.pop(name, None)
         start = time.perf_counter()
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220  asyncio would watch it, and `end` must not wait for a loop
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=self._said, stderr=subprocess.STDOUT,
                 start_new_session=True, cwd=ROOT,
             )  # fmt: skip

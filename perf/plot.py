@@ -84,7 +84,8 @@ def lines(case: Case, y: float) -> tuple[list[str], float]:
         slope = case.slope(metric)
         words = f"{case.name}: {metric}" + (f", {amount(slope[1], metric)} each" if slope else "")
         parts.append(text(8, top, words, "font-weight='bold'"))
-        parts.append(f"<line x1='{LEFT}' x2='{LEFT + SPAN}' y1='{top + 12 + height}' y2='{top + 12 + height}' stroke='{FAINT}'/>")
+        base = top + 12 + height
+        parts.append(f"<line x1='{LEFT}' x2='{LEFT + SPAN}' y1='{base}' y2='{base}' stroke='{FAINT}'/>")
         path = " ".join(f"{x:.1f},{at:.1f}" for x, at in (place(*point) for point in points))
         parts.append(f"<polyline points='{path}' fill='none' stroke='{OURS}' stroke-width='2'/>")
         for x, value in points:

@@ -16,8 +16,8 @@ MS, US = 1e-3, 1e-6
 
 
 class Promise(NamedTuple):
-    """`ours` in `bench/case`, its `metric`. With `against`: that one's cost over ours is at least `bound`; without: ours
-    is at most `bound`, in the unit of the metric."""
+    """`ours` in `bench/case`, its `metric`. With `against`: that one's cost over ours is at least `bound`; without:
+    ours is at most `bound`, in the unit of the metric."""
 
     text: str
     bench: str
@@ -30,8 +30,9 @@ class Promise(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A gain that a guide of erlang_python claims for an optimisation, and the case of `switches` that looks at ours. What
-    is saved is set against `whole`, a case of whole requests: a piece may gain much that is little of a request."""
+    """A gain that a guide of erlang_python claims for an optimisation, and the case of `switches` that looks at ours.
+    What is saved is set against `whole`, a case of whole requests: a piece may gain much that is little of a
+    request."""
 
     text: str
     gain: str
@@ -56,24 +57,26 @@ EXECUTORS: Final = ("InterpreterPoolExecutor", "ProcessPoolExecutor", "anyio.to_
 IPE, PPE = EXECUTORS[:2]
 
 PROMISES: Final = (
-    Promise("hello over ASGI: requests/s beside granian", "servers", "hello", "subpool", "time", 1.0, "granian", SERVERS),
-    Promise("hello over ASGI: requests/s beside uvicorn", "servers", "hello", "subpool", "time", 1.25, "uvicorn", SERVERS),
+    Promise("hello over ASGI beside granian", "servers", "hello", "subpool", "time", 1.0, "granian", SERVERS),
+    Promise("hello over ASGI beside uvicorn", "servers", "hello", "subpool", "time", 1.25, "uvicorn", SERVERS),
     Promise("hello over WSGI beside granian", "servers", "wsgi hello", "subpool", "time", 0.85, "granian", SERVERS),
-    Promise("hello over WSGI beside gunicorn gthread", "servers", "wsgi hello", "subpool", "time", 4.0, "gunicorn", SERVERS),
+    Promise("hello over WSGI beside gunicorn gthread", "servers", "wsgi hello", "subpool", "time", 4.0, "gunicorn",
+            SERVERS),
     Promise("64 KB answers beside granian", "servers", "64 KB", "subpool", "time", 1.0, "granian", SERVERS),
     Promise("64 KB answers beside uvicorn", "servers", "64 KB", "subpool", "time", 1.0, "uvicorn", SERVERS),
     Promise("memory of a further worker beside uvicorn's (at most 0.65 of it)", "starts", "further worker", "subpool",
             "memory", 1 / 0.65, "uvicorn", SERVERS),
-    Promise("through the server beside a 20 ms burner: p90", "servers", "beside a 20 ms burner", "subpool", "p90", 3 * MS,
-            peers=SERVERS),
-    Promise("through the server beside a 20 ms burner: p99", "servers", "beside a 20 ms burner", "subpool", "p99", 10 * MS,
-            peers=SERVERS),
+    Promise("server beside a 20 ms burner: p90", "servers", "beside a 20 ms burner", "subpool", "p90",
+            3 * MS, peers=SERVERS),
+    Promise("server beside a 20 ms burner: p99", "servers", "beside a 20 ms burner", "subpool", "p99",
+            10 * MS, peers=SERVERS),
     Promise("run_asgi beside InterpreterPoolExecutor", "calls", "hello", "run_asgi", "time", 4.0, IPE, EXECUTORS),
     Promise("run_asgi beside ProcessPoolExecutor", "calls", "hello", "run_asgi", "time", 6.0, PPE, EXECUTORS),
     Promise("pool.call beside InterpreterPoolExecutor", "calls", "hello", "pool.call", "time", 3.0, IPE, EXECUTORS),
     Promise("run_asgi beside pool.call of the same app", "calls", "hello", "run_asgi", "time", 1.2, "pool.call"),
     Promise("2 workers beside 1 on CPU", "calls", "cpu", "2 workers", "time", 1.8, "1 worker"),
-    Promise("an 8 MiB answer beside the same inside marshal", "calls", "8 MiB", "run_asgi", "time", 4.0, "inside marshal"),
+    Promise("an 8 MiB answer beside the same inside marshal", "calls", "8 MiB", "run_asgi", "time", 4.0,
+            "inside marshal"),
     Promise("beside a 20 ms burner in the pool: p90", "fairness", "ASGI", "beside it", "p90", 3 * MS),
     Promise("beside a 20 ms burner in the pool: p99", "fairness", "ASGI", "beside it", "p99", 10 * MS),
     Promise("state get, median", "state", "get", "subpool", "p50", 15 * US),
@@ -151,9 +154,7 @@ def judge(promise: Promise, case: Case | None) -> Verdict:
 def best_peer(promise: Promise, case: Case) -> str:
     """The peer that it cost least, and how many times ours that was."""
     found = [
-        (median(each), peer)
-        for peer in promise.peers
-        if (each := case.ratios(peer, promise.metric, promise.ours))
+        (median(each), peer) for peer in promise.peers if (each := case.ratios(peer, promise.metric, promise.ours))
     ]
     return f"{min(found)[0]:.2f} × {min(found)[1]}" if found else ""
 

@@ -64,7 +64,8 @@ def table(case: Case) -> str:
         heads = [first, *(HEADS.get(metric, metric) for metric in metrics), "rounds"]
         parts.append("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
         for one in contestants:
-            parts.append("| " + " | ".join([one, *(figure(case, one, metric) for metric in metrics), noise(case, one)]) + " |")
+            cells = [one, *(figure(case, one, metric) for metric in metrics), noise(case, one)]
+            parts.append("| " + " | ".join(cells) + " |")
     if case.left:
         parts.append("" if contestants else "No figures.\n")
         parts += [f"- {one}: left out, {cell(reason)}" for one, reason in case.left.items()]

@@ -1,8 +1,8 @@
 """What was measured, and how it is kept: as JSON of pyperf, one benchmark for each contestant's metric in each case.
 
-The name of a row is `bench/case/contestant/metric`, a run is a round, and the run's metadata say which: so rounds can be
-matched when a file is read again, and `pyperf compare_to old.json new.json` works on the rows that both files have. What
-could not take part is no row of pyperf's; it is a note in the metadata of the file.
+The name of a row is `bench/case/contestant/metric`, a run is a round, and the run's metadata say which: so rounds can
+be matched when a file is read again, and `pyperf compare_to old.json new.json` works on the rows that both files
+have. What could not take part is no row of pyperf's; it is a note in the metadata of the file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Requests through whole servers: subpool beside granian, uvicorn, hypercorn and gunicorn, at equal workers.
 
 The load is wrk (64 connections, one thread), h2load (8 connections of 32 streams) or `perf.ws_load`, on this machine:
-it takes its share of the CPUs, from all contestants alike. Servers of a case run side by side and take turns. Beside the
-time by the clock stands the CPU time that a server used for a request (user and system, all its processes): on a small
-machine that tells more.
+it takes its share of the CPUs, from all contestants alike. Servers of a case run side by side and take turns. Beside
+the time by the clock stands the CPU time that a server used for a request (user and system, all its processes): on a
+small machine that tells more.
 """
 
 from __future__ import annotations
@@ -104,8 +104,18 @@ def ours(session: Session, **fields: Any) -> dict[str, Peer]:
     """Us, on this interpreter and on the others that were named."""
     peers = {"subpool": Peer("subpool", isolation=session.isolation, **fields)}
     for python in session.pythons:
-        peers[f"subpool on {Path(python).name}"] = Peer("subpool", isolation=session.isolation, python=python, **fields)
+        peers[f"subpool on {version(python)}"] = Peer("subpool", isolation=session.isolation, python=python, **fields)
     return peers
+
+
+def version(python: str) -> str:
+    """What an interpreter calls itself: 3.13.0, or 3.13.0t without GIL. One that does not run is called by its path."""
+    code = "import sys; print(sys.version.split()[0] + 't' * (not getattr(sys, '_is_gil_enabled', lambda: True)()))"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return python
+    return done.stdout.strip()
 
 
 async def asgi(session: Session, workers: int) -> None:
@@ -232,8 +242,9 @@ def certificate(folder: Path) -> tuple[str, str]:
     """A certificate for localhost, signed by itself, and its key."""
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", key, "-out", cert],
         check=True, capture_output=True,
     )  # fmt: skip
     return cert, key

@@ -1,8 +1,9 @@
 """Starting and reloading servers, and what their workers weigh: subpool beside the others.
 
-Start-up is the time from the start of the process to the first answer. Memory is PSS of all processes of a server after a
-second of load, each server alone: with one worker, and what two more add, by two. Reload is the time from SIGHUP until only
-new copies of the app answer, connection by connection.
+Start-up is the time from the start of the process to the first answer. Memory is PSS of all processes of a server
+after a second of load, each server alone: with two workers (with one some have no process that watches), and what two
+more add, by two. gunicorn forks its workers, which share what they have not written to. Reload is the time from
+SIGHUP until only new copies of the app answer, connection by connection.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from perf.machine import PEERS, without
 from perf.peers import Peer, Serving, pss
 from perf.servers import ours
 
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 ALIKE: Final = 16  # answers of new copies in a row, after which a reload is over
 RELOAD: Final = 20.0  # seconds that a reload has
 CANNOT: Final = {"hypercorn": "ends at SIGHUP: it reloads no other way than by being started again"}
@@ -31,24 +32,25 @@ async def run(session: Session) -> None:
     if reason := without("wrk", "wrk"):
         raise Left(reason)
     peers = {**ours(session), **{kind: Peer(kind) for kind in PEERS}}
-    if session.wanted("further worker") or session.wanted("one worker"):
-        one = session.case("one worker", "A server with one worker: start-up, and memory after a second of load.")
-        more = session.case("further worker", "What a second and a third worker add to that, each.")
+    if session.wanted("further worker") or session.wanted("two workers"):
+        two = session.case("two workers", "A server with two workers: start-up, and memory after a second of load.")
+        more = session.case("further worker", "What a third and a fourth worker add to that, each.")
 
         async def weigh(name: str, peer: Peer, turn: int) -> None:
             sizes = []
-            for workers in (1, 3):
+            for workers in (2, 4):
                 async with Serving(replace(peer, workers=workers)) as server:
                     await wrk(server, "/hello", 1)
                     sizes.append(pss(server.pid))
-                    if workers == 1:
-                        one.add(name, "time", turn, server.took)
-                        one.add(name, "memory", turn, sizes[0])
+                    if workers == 2:
+                        two.add(name, "time", turn, server.took)
+                        two.add(name, "memory", turn, sizes[0])
             more.add(name, "memory", turn, (sizes[1] - sizes[0]) / 2)
 
-        await each(session, "memory", peers, weigh, (one, more))
+        await each(session, "memory", peers, weigh, (two, more))
     if session.wanted("reload"):
-        case = session.case("reload", f"From SIGHUP until only new copies of the app answer, {session.workers} workers.")
+        title = f"From SIGHUP until only new copies of the app answer, {session.workers} workers."
+        case = session.case("reload", title)
         for name, reason in CANNOT.items():
             case.left[name] = reason
             peers.pop(name)

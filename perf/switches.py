@@ -1,9 +1,9 @@
 """Optimisations one by one, on and off: the claims of erlang_python's guide line by line, then our own.
 
-Its guide "Web Framework Integration" names ten, with the gain of each. Where we do the same, it is switched off; where we do
-not, it is built here as far as it goes in Python, and set beside what we do. A switch is a patch of this benchmark
-(`perf.off`), never an option of the product. Workers are patched through `preload`, the host while a turn lasts. A gain is
-read as "x % more requests in the same time".
+Its guide "Web Framework Integration" names ten, with the gain of each. Where we do the same, it is switched off;
+where we do not, it is built here as far as it goes in Python, and set beside what we do. A switch is a patch of this
+benchmark (`perf.off`), never an option of the product. Workers are patched through `preload`, the host while a turn
+lasts. A gain is read as "x % more requests in the same time".
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def scope_pieces(session: Session) -> None:
     )
     await session.compare(
         "lazy headers",
-        "An app that never looks at its 8 headers: not split at all, the most that laziness can gain, or split at once.",
+        "An app that never looks at its 8 headers: not split at all (the most that laziness gains), or at once.",
         {ON: loop(lambda: (built.build(scopes.pack(request)), LINES)),
          OFF: loop(lambda: (built.build(scopes.pack(request)), split(LINES)))},
         note="ASGI wants a list of pairs, so we split at once; blocks that are known are not split again.",
@@ -124,7 +124,7 @@ async def answer_pieces(session: Session) -> None:
 
     await session.compare(
         "direct response extraction",
-        "An answer out and in: as status, headers and body, or as the messages that the app sent, taken apart by the host.",
+        "An answer out and in: as status, headers and body, or as the app's messages, taken apart by the host.",
         {ON: loop(extracted), OFF: loop(generic)},
     )
 
@@ -222,12 +222,14 @@ async def header_blocks(session: Session) -> None:
     options = ("--no-guard",)
     peers = {
         ON: Peer("subpool", workers=session.workers, isolation=session.isolation, options=options),
-        OFF: Peer("subpool", workers=session.workers, isolation=session.isolation, options=options, module="perf.off.heads"),
+        OFF: Peer(
+            "subpool", workers=session.workers, isolation=session.isolation, options=options, module="perf.off.heads"
+        ),
     }
 
     def load(server: Any, seconds: float) -> Any:
         return wrk(server, "/hello", seconds, send=("headers",))
 
-    title = "Hello for clients with 8 headers, always the same, through the server: known by their bytes, or parsed anew."
+    title = "Hello through the server, 8 headers, always the same: known by their bytes, or parsed anew."
     async with serving(session, peers) as (servers, left):
         await compare(session, name, title, servers, left, load)

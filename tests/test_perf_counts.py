@@ -1,7 +1,8 @@
-"""What the hot paths may cost, in operations that do not depend on the machine: frames, wake-ups, copied bytes, functions.
+"""What the hot paths may cost, in operations that do not depend on the machine: frames, wake-ups, copied bytes,
+functions.
 
-A change that makes a request dearer has to say so here. What is counted, and how: `perf.counts`. The bounds are what was
-found on 3.13 and 3.14, with a little room for what differs between runs.
+A change that makes a request dearer has to say so here. What is counted, and how: `perf.counts`. The bounds are what
+was found on 3.13 and 3.14, with a little room for what differs between runs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LINUX = sys.platform == "linux"
 def perf_pool(isolation: str, app: str = "app") -> Any:
     from subpool import Pool
 
-    return Pool(f"perf:{app}", workers=1, isolation=isolation, pythonpath=[ROOT], lifespan="off", heartbeat_timeout=60.0)
+    return Pool(f"perf:{app}", workers=1, isolation=isolation, pythonpath=[ROOT], lifespan="off")
 
 
 def hold(found: dict[str, float], isolation: str, figure: Callable[[str], None], **most: float) -> None:

@@ -1,6 +1,6 @@
 """What a pool leaves behind after bursts, cancellations and recycles: nothing. Short here, at length with `make soak`.
 
-What is run is `perf.loans`, which also prints its figures: `python -m perf.loans`.
+What is run is `perf.loans`, which also prints its figures: `python -m perf loans`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A page of Django: 20 rows from SQLite through the ORM, and a template. `PERF_DB` is the file, see `perf.servers.database`."""
+"""A page of Django: 20 rows from SQLite through the ORM, and a template. `PERF_DB` is the file, see
+`perf.servers.database`."""
 
 from __future__ import annotations
 
@@ -10,10 +11,16 @@ from django.conf import settings
 
 if not settings.configured:
     settings.configure(
-        SECRET_KEY="perf",  # noqa: S106
+        SECRET_KEY="perf",
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF=__name__,
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["PERF_DB"], "CONN_MAX_AGE": None}},
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": os.environ["PERF_DB"],
+                "CONN_MAX_AGE": None,
+            }
+        },
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
         LOGGING_CONFIG=None,
@@ -21,11 +28,11 @@ if not settings.configured:
     )
     django.setup()
 
-from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.db import models  # noqa: E402
-from django.http import HttpResponse  # noqa: E402
-from django.template import Context, Engine  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.core.wsgi import get_wsgi_application
+from django.db import models
+from django.http import HttpResponse
+from django.template import Context, Engine
+from django.urls import path
 
 PAGE = Engine().from_string(
     "<!doctype html><title>Items</title><ul>"
