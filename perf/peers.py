@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from perf import ROOT
 from perf.frame import Left
@@ -90,7 +90,7 @@ class Serving:
         self.pid = 0
         self.fresh = True  # no load was put on it yet
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `end`
+        self._said: IO[bytes]
 
     @property
     def url(self) -> str:
@@ -99,6 +99,7 @@ class Serving:
     async def __aenter__(self) -> Self:
         if self.peer.python == sys.executable and (reason := missing(self.peer.kind)):
             raise Left(reason)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `end`
         self.port = free_port()
         command = self.peer.command(self.port)
         environment = {**os.environ, "PYTHONPATH": ROOT, **self.peer.environment}
@@ -111,6 +112,7 @@ class Serving:
                 start_new_session=True, cwd=ROOT,
             )  # fmt: skip
         except OSError as error:
+            self._said.close()
             raise Left(f"{command[0]} cannot be run: {error}") from None
         self.pid = self._process.pid
         try:
@@ -210,11 +212,12 @@ def processes(pid: int) -> list[int]:
 
 
 def birth(pid: int) -> str:
-    """When a process began, "" if it is not there: with its pid, that is the process and no other."""
+    """When a process began, "" if it is not there or has ended: with its pid, that is the process and no other."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def born(pid: int) -> dict[int, str]:
