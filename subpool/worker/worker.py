@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
@@ -357,7 +356,7 @@ def _live(worker: Worker) -> None:
 def _new_loop() -> asyncio.AbstractEventLoop:
     """asyncio's own, with a selector that keeps time where one is needed; or what the app's policy makes (uvloop)."""
     loop = asyncio.new_event_loop()
-    if type(loop) is asyncio.SelectorEventLoop and hasattr(os, "timerfd_create"):
+    if sys.platform == "linux" and type(loop) is asyncio.SelectorEventLoop:
         loop.close()
         from ..timed_loop import Loop
 
