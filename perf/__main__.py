@@ -79,6 +79,7 @@ def measure(args: argparse.Namespace) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         session.say("ended before its time; what is there is kept")
         status = 130
+    about["perf_load_after"] = round(os.getloadavg()[0], 2)
     for case in session.cases:
         case.machine = about
     text = report.markdown(session.cases, {})

@@ -83,7 +83,8 @@ def line(about: Mapping[str, Any]) -> str:
     cpu = about.get("cpu_model_name", "unknown CPU")
     return (
         f"CPython {version}{gil} ({about.get('perf_build', '?')}), {about.get('cpu_count', '?')} CPUs of {cpu}, "
-        f"{about.get('perf_memory', '?')}, load {about.get('perf_load', '?')} before; "
+        f"{about.get('perf_memory', '?')}, load {about.get('perf_load', '?')} before, "
+        f"{about.get('perf_load_after', '?')} after; "
         f"{str(about.get('date', '?'))[:16]}, revision {about.get('perf_revision', '?')}, "
         f"{about.get('perf_effort', '?')}"
     )

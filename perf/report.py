@@ -40,18 +40,18 @@ def markdown(cases: Sequence[Case], plots: dict[str, str]) -> str:
 def promises(cases: Sequence[Case]) -> str:
     """Met or not met. The machine is that of the case."""
     rows = ["| promise | wanted | found | best peer | |", "|---|---|---|---|---|"]
-    run = {case.bench for case in cases}
+    run = {(case.bench, case.name) for case in cases}
     judged = verdicts(cases)
     for promise, met, wanted, found, best in judged:
-        if promise.bench not in run:
+        if (promise.bench, promise.case) not in run:
             continue
         verdict = "**not measured**" if met is None else "met" if met else "**NOT met**"
         rows.append(f"| {promise.text} | {wanted} | {cell(found)} | {best} | {verdict} |")
     about = next((case.machine for case in cases if case.machine), {})
     note = f"{machine.line(about)}. “Best peer”: the cost of the one that it cost least, as a multiple of ours."
-    missing = sorted({one.promise.bench for one in judged} - run)
+    missing = [one.promise.text for one in judged if (one.promise.bench, one.promise.case) not in run]
     if missing:
-        note += f" Not run: {', '.join(missing)}."
+        note += f" Promises that this run has not looked at: {'; '.join(missing)}."
     return ("\n".join(rows) if len(rows) > 2 else "None in what was run.") + f"\n\n<sub>{note}</sub>\n"
 
 

@@ -1,8 +1,8 @@
 """Handlers that sleep for milliseconds: on asyncio's selector ("before") and on ours ("after"), and with `aio.sleep`.
 
-By how much sleeps in a worker are too long, alone and beside 16 callers of hello; tasks that sleep on one loop; calls of a
-pool and requests through a server whose handlers sleep; and hello beside 1,000 timers of 30 s in each worker: what those
-pay who never sleep briefly. Linux alone has a selector of ours.
+By how much sleeps in a worker are too long, alone and beside 16 callers of hello; tasks that sleep on one loop; calls
+of a pool and requests through a server whose handlers sleep; and hello beside 1,000 timers of 30 s in each worker:
+what those pay who never sleep briefly. Linux alone has a selector of ours.
 """
 
 from __future__ import annotations
