@@ -291,9 +291,8 @@ class RespondingH1(HookedH1):
                     self._respond(call, row, super().on_wire, member, frame, body)
                     return
             elif turn.drops:
+                call.unacknowledged += len(frame[4]) + len(frame[6]) + _size(body)
                 member.drop(body)
-                size = len(frame[4]) + len(frame[6]) + (len(body) if isinstance(body, (bytes, memoryview)) else 0)
-                call.unacknowledged += size
                 frame, body = (*frame[:4], b"", None, b"", 0), None
         super().on_wire(call, member, frame, body)
 
@@ -367,9 +366,14 @@ class RespondingH1(HookedH1):
         before = len(frame[4]) + len(tail)
         if response.drops:
             turn.drops = True
-            before += len(body) if isinstance(body, (bytes, memoryview)) else 0
+            before += _size(body)
             member.drop(body)
             body, rest, tail, size = None, b"", b"", 0
         head = b"".join([line, b"\r\n", *[b"%b: %b\r\n" % pair for pair in pairs], b"\r\n", rest])
         call.unacknowledged += before - len(head) - len(tail)  # the worker counts what it sent
         pass_on(call, member, (*frame[:2], response.status, frame[3], head, None, tail, size), body)
+
+
+def _size(body: Any) -> int:
+    """The bytes that a worker has counted for the body of a frame; none for a file."""
+    return len(body) if isinstance(body, (bytes, memoryview)) else 0
