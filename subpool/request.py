@@ -198,10 +198,10 @@ class Request(_Fields):
     @client.setter
     def client(self, value: tuple[str, int] | None) -> None:
         if value is not None:
-            host, port = value
-            if type(host) is not str or type(port) is not int:
+            pair = tuple(value) if isinstance(value, (tuple, list)) else ()
+            if len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not int:
                 raise TypeError(f"client is {value!r:.60}; it must be (str, int), or None")
-            value = host, port
+            value = pair[0], pair[1]
         self._client = value
 
     @property

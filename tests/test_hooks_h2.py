@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote
 
 import anyio
 import pytest
-from conftest import Fifo, eventually
+from conftest import eventually
 
 pytest.importorskip("h2")
 pytest.importorskip("wsproto")
@@ -226,7 +225,7 @@ async def test_timeouts_and_lost_workers_become_answers(wait: str) -> None:
 
 async def test_mounts_and_own_answers() -> None:
     mounts = [{"prefix": "/app", "app": "http_app:app"}, {"prefix": "/api", "app": "http_app:other"}]
-    async with hooked(mounts=mounts, max_body=20_000) as (server, doing), await connect(server) as client:
+    async with hooked(mounts=mounts, max_body=20_000) as (server, _), await connect(server) as client:
         answer = await client.get("/app/hello", [("x-do", "path:/api/moved"), ("x-then-api", "set:x-new=1")])
         assert (json.loads(answer.body)[2], answer.get("x-new")) == ("/api/moved", "1")
         assert (await client.get("/app/hello", [("x-do-api", "answer")])).body == b"Hello, World!"
@@ -288,7 +287,7 @@ async def sockets(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIt
 
 
 async def test_a_handshake_is_refused(sockets: tuple[Any, str, Doing]) -> None:
-    server, protocol, doing = sockets
+    server, protocol, _ = sockets
     status, headers, body = await answered(server, protocol, "/echo", ("x-do", "status:403"))
     assert (status, body) == (403, b"Forbidden\n")
     status, headers, body = await answered(server, protocol, "/echo", ("x-do", "answer"))
@@ -316,7 +315,7 @@ async def test_a_handshake_waits_and_is_cancelled(sockets: tuple[Any, str, Doing
 
 
 async def test_an_error_before_the_accept_becomes_an_answer(sockets: tuple[Any, str, Doing]) -> None:
-    server, protocol, doing = sockets
+    server, protocol, _ = sockets
     assert (await answered(server, protocol, "/raise-early", ("x-else", "answer")))[0] == 418
     assert (await answered(server, protocol, "/raise-early", ("x-else", "wait:no raise")))[0] == 500
     assert (await answered(server, protocol, "/raise-early"))[0] == 500
