@@ -6,7 +6,7 @@ a program opens itself (`stream_asgi`, `websocket`, `call`), have no hooks.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
@@ -131,7 +131,7 @@ class _Turn:
 
     async def _run(self, row: Row, *args: Any) -> Response | None:
         found = run(row, *args)
-        if not isinstance(found, Coroutine):
+        if found is None or isinstance(found, Response):
             return found
         with anyio.CancelScope(deadline=self._until) as scope:
             return await found

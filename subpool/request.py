@@ -18,6 +18,8 @@ PLAIN: Final = (b"content-type", b"text/plain; charset=utf-8")
 BODILESS: Final = frozenset({204, 304})
 _BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 FRAMING: Final = _BODY | {b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer"}
+KEYS: Final = 256  # names of headers that are remembered
+_keys: dict[str, bytes] = {}
 _METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RAW_PATH: Final = re.compile(rb"/[!\x24-\x3e\x40-\x7e\x22\x80-\xff]*")  # no space, no control, no "#" or "?"
 _PATH: Final = re.compile(r"/.*", re.DOTALL)
@@ -48,7 +50,7 @@ class _Fields:
 
     def get(self, name: str) -> str | None:
         """The first value of a header, as latin-1; None if there is none."""
-        wanted = name.lower().encode("latin-1")
+        wanted = _keys.get(name) or _key(name)
         for other, value in self._read():
             if other == wanted:
                 return value.decode("latin-1")
@@ -59,16 +61,16 @@ class _Fields:
 
     def set(self, name: str, value: str | bytes) -> None:
         """Set a header, in place of all of that name. `ValueError` for CR, LF, NUL, or a name that is none."""
-        ((key, data),) = check_headers([(name.lower().encode("latin-1"), _bytes(value))])[0]
-        self.headers = [*(pair for pair in self.headers if pair[0] != key), (key, data)]
+        key, data = _keys.get(name) or _key(name), _data(name, value)
+        self.headers = [*[pair for pair in self.headers if pair[0] != key], (key, data)]
 
     def add(self, name: str, value: str | bytes) -> None:
         """Add a header beside those of the same name: one more `set-cookie`, say."""
-        self.headers = [*self.headers, *check_headers([(name.lower().encode("latin-1"), _bytes(value))])[0]]
+        self.headers = [*self.headers, (_keys.get(name) or _key(name), _data(name, value))]
 
     def remove(self, name: str) -> None:
         """Take away all headers of that name."""
-        key = name.lower().encode("latin-1")
+        key = _keys.get(name) or _key(name)
         self.headers = [pair for pair in self.headers if pair[0] != key]
 
 
@@ -198,10 +200,9 @@ class Request(_Fields):
     @client.setter
     def client(self, value: tuple[str, int] | None) -> None:
         if value is not None:
-            pair = tuple(value) if isinstance(value, (tuple, list)) else ()
-            if len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not int:
-                raise TypeError(f"client is {value!r:.60}; it must be (str, int), or None")
-            value = pair[0], pair[1]
+            given: Any = value
+            if type(given) is not tuple or list(map(type, given)) != [str, int]:
+                raise TypeError(f"client is {given!r:.60}; it must be a tuple (str, int), or None")
         self._client = value
 
     @property
@@ -275,5 +276,17 @@ def page(status: int, text: str, more: Headers | None = None) -> Response:
     return Response(status, [PLAIN, *(more or [])], text.encode() + b"\n" if text else b"")
 
 
-def _bytes(value: str | bytes) -> bytes:
-    return value.encode("latin-1") if isinstance(value, str) else value
+def _key(name: str) -> bytes:
+    """A name as headers have it. Those that were found good are remembered."""
+    key = name.lower().encode("latin-1")
+    check_headers([(key, b"")])
+    if len(_keys) < KEYS:
+        _keys[name] = key
+    return key
+
+
+def _data(name: str, value: str | bytes) -> bytes:
+    data: Any = value.encode("latin-1") if isinstance(value, str) else value
+    if not isinstance(data, bytes) or b"\r" in data or b"\n" in data or b"\0" in data:
+        raise ValueError(f"the header {name!r} is {data!r:.60}; it must be text or bytes, without CR, LF and NUL")
+    return bytes(data)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ..hearing import Hearing
 
 END: Final = b"\r\n\r\n"
+HEADS: Final = 64  # heads of responses that are remembered
+_heads: dict[bytes, tuple[bytes, Headers]] = {}
 
 
 class HookedH1(H1):
@@ -313,8 +315,7 @@ class RespondingH1(HookedH1):
         turn = call.turn
         assert turn is not None
         head, _, rest = frame[4].partition(END)
-        line, *lines = head.split(b"\r\n")
-        pairs = [(name.lower(), value) for name, _, value in (one.partition(b": ") for one in lines)]
+        line, pairs = _heads.get(head) or _taken_apart(head)
         response = ResponseHead(frame[2], pairs)
 
         def then(failed: Response | None) -> None:
@@ -372,6 +373,16 @@ class RespondingH1(HookedH1):
         head = b"".join([line, b"\r\n", *[b"%b: %b\r\n" % pair for pair in pairs], b"\r\n", rest])
         call.unacknowledged += before - len(head) - len(tail)  # the worker counts what it sent
         pass_on(call, member, (*frame[:2], response.status, frame[3], head, None, tail, size), body)
+
+
+def _taken_apart(head: bytes) -> tuple[bytes, Headers]:
+    """Status line and headers of a response, as a worker wrote them. Remembered: most are the same for a second."""
+    line, *lines = head.split(b"\r\n")
+    pairs = [(name.lower(), value) for name, _, value in (one.partition(b": ") for one in lines)]
+    if len(_heads) >= HEADS:
+        _heads.clear()
+    found = _heads[head] = line, pairs
+    return found
 
 
 def _size(body: Any) -> int:

@@ -53,10 +53,10 @@ class Turn:
         except Exception as error:
             then(self.failed(error))
             return
-        if isinstance(found, Coroutine):
-            self._wait(loop, found, then)
-        else:
+        if found is None or isinstance(found, Response):
             then(found)
+        else:
+            self._wait(loop, found, then)
 
     def _wait(self, loop: asyncio.AbstractEventLoop, waiting: Coroutine[Any, Any, Response | None], then: Then) -> None:
         task = asyncio.Task(waiting, loop=loop, eager_start=True)
