@@ -279,7 +279,7 @@ def page(status: int, text: str, more: Headers | None = None) -> Response:
 def _key(name: str) -> bytes:
     """A name as headers have it. Those that were found good are remembered."""
     key = name.lower().encode("latin-1")
-    check_headers([(key, b"")])
+    check_headers([(key, b"0")])
     if len(_keys) < KEYS:
         _keys[name] = key
     return key
