@@ -197,10 +197,6 @@ class Hooks:
         chain = Chain(*map(self.row, OF_REQUESTS))
         return chain if any(chain) else None
 
-    def any(self) -> bool:
-        """Whether there is one."""
-        return bool(self._rows) or any(hooks.any() for hooks in self.mounts.values())
-
     def update(self, other: Hooks) -> None:
         """Take the other's hooks too, behind those that there are."""
         for kind, row in other._rows.items():

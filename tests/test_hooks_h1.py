@@ -580,8 +580,8 @@ def test_the_access_log_has_the_request_as_it_came(asgi: Hooked, caplog: pytest.
     with caplog.at_level("INFO", "subpool.access"), asgi.peer() as peer:
         peer.ask(get("/secret?a", "X-Do: path:/hello method:PUT client:192.0.2.1"))
         peer.ask(get("/other", "X-Do: answer", "X-Then: code:409"))
-    assert asgi.logged('"GET /secret?a HTTP/1.1" 200 13')
-    assert asgi.logged('"GET /other HTTP/1.1" 409 9')
+        assert asgi.logged('"GET /secret?a HTTP/1.1" 200 13')
+        assert asgi.logged('"GET /other HTTP/1.1" 409 9')
 
 
 def test_a_request_behind_a_proxy_is_seen_as_the_app_sees_it() -> None:

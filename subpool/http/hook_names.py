@@ -59,8 +59,8 @@ def problems(config: ServerConfig) -> list[tuple[Place, str]]:
     return _named(config)[1]
 
 
-def collected(config: ServerConfig, more: Hooks | None) -> Hooks | None:
-    """The hooks that `config` names, and `more` behind them; None if there are none. `ConfigError` if one is wrong."""
+def collected(config: ServerConfig, more: Hooks | None) -> Hooks:
+    """The hooks that `config` names, and `more` behind them. `ConfigError` if one is wrong."""
     hooks, wrong = _named(config)
     told = [f"{dotted(place)}: {what}" for place, what in wrong]
     if more is not None:
@@ -70,7 +70,7 @@ def collected(config: ServerConfig, more: Hooks | None) -> Hooks | None:
         told += [f"hooks.at({prefix or '/'!r}): no app is mounted there" for prefix in nowhere]
     if told:
         raise ConfigError(told)
-    return hooks if hooks.any() else None
+    return hooks
 
 
 def _named(config: ServerConfig) -> tuple[Hooks, list[tuple[Place, str]]]:

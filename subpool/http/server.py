@@ -15,23 +15,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PoolClosed, SubpoolError
-from ..hooks import Reload
-from ..hostloop import AsyncioLoop
 from ..pool import Pool
 from ..restarts import BROKEN, FRESH
-from ..worker_hooks import WorkerHooks
 from .acceptor import Acceptor
 from .access import AccessLog
 from .binding import Binding, bind
 from .front import Front, Listener, Mount
 from .groups import groups
 from .h1 import H1
-from .hook_names import collected
 from .operations import Operations
 from .signals import Signals
 
 if TYPE_CHECKING:
     from ..hooks import Hooks
+    from ..worker_hooks import WorkerHooks
     from .config import ServerConfig
 
 log = logging.getLogger("subpool")
@@ -82,10 +79,7 @@ class Server:
         config = self.config
         access = AccessLog(config.access_log) if config.access_log != "off" else None
         front = self.front = Front(config, loop, access)
-        hooks = collected(config, self._hooks)
-        if hooks is not None:
-            self._told = WorkerHooks(hooks, AsyncioLoop())
-            front.hooks = hooks.chain()
+        hooks = self._load_hooks()
         try:
             await self._operations.start()
             if self._bindings is None:
@@ -110,6 +104,21 @@ class Server:
             log.log(level, "listening on %s", address)
         for pool in self.pools:
             log.log(level, "%s", describe(pool, config))
+
+    def _load_hooks(self) -> Hooks | None:
+        """The hooks that there are. `ConfigError` if one that is named is not there."""
+        config = self.config
+        if self._hooks is None and config.hooks is None and all(mount.hooks is None for mount in config.mounts):
+            return None
+        from ..hostloop import AsyncioLoop
+        from ..worker_hooks import WorkerHooks
+        from .hook_names import collected
+
+        hooks = collected(config, self._hooks)
+        self._told = WorkerHooks(hooks, AsyncioLoop())
+        assert self.front is not None
+        self.front.hooks = hooks.chain()
+        return hooks
 
     async def _open_pools(self, hooks: Hooks | None) -> list[Mount]:
         mounts: list[Mount] = []
@@ -265,6 +274,8 @@ class Server:
         """
         reason = await self._reload()
         if self._told is not None:
+            from ..hooks import Reload
+
             fresh = reason is None and any(pool.isolation == "thread" for pool in self.pools)
             self._told.reloaded(Reload(reason, fresh))
         return reason
