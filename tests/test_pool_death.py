@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -102,6 +103,40 @@ async def test_the_other_workers_requests_live_on(make_pool: Any, isolation: str
             gate.release()
         assert answers == [b"through"]
         await works(pool)
+
+
+async def test_what_a_calm_worker_had_done_is_not_done_again(
+    make_pool: Any, isolation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds some answers back, and they die with it; nor is the call that killed it tried on another."""
+    from subpool import WorkerLost
+
+    if isolation != "process":
+        pytest.skip("would end the test itself")
+    calm = "from subpool.worker import worker\nworker.CALM, worker.LONG = 0, 10.0\n"
+    (tmp_path / "calmed.py").write_text(calm)  # from the start
+    monkeypatch.setattr("subpool.link.CALM", 0)
+    journal = tmp_path / "journal"
+    monkeypatch.setenv("FAULTS_JOURNAL", str(journal))
+    paths = [f"/id/{number}" for number in range(60)]
+    paths[25] = "/abort"
+    lost: list[str] = []
+
+    async def ask(path: str) -> None:
+        try:
+            await pool.run_asgi(http_scope(path))
+        except WorkerLost:
+            lost.append(path)
+
+    options = {"pythonpath": [tmp_path], "preload": ["calmed"], "window": 32, "lifespan": "off"}
+    async with make_pool("faults_app:app", **options) as pool:
+        async with anyio.create_task_group() as group:
+            for path in paths:
+                group.start_soon(ask, path)
+        assert pool.stats().restarts == 1
+    assert "/abort" in lost
+    begun = [line.split()[0] for line in journal.read_text().splitlines()]
+    assert len(begun) == len(set(begun)) >= 60 - len(lost)
 
 
 async def test_idle_death_is_noticed(make_pool: Any, isolation: str) -> None:

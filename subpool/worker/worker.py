@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .. import here
 from .._interpreters import gil_enabled
 from ..channels import frames as f
-from ..channels.frames import Frame
+from ..channels.frames import CALM, TOGETHER, Frame
 from ..channels.lane import Buffer, LaneClosed, Receiver, Sender
 from ..errors import AppLoadError, SubpoolError, to_wire
 from . import logs, shield
@@ -26,9 +26,7 @@ from .together import Together
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
 SWITCH_INTERVAL = 0.001  # seconds
-CALM = 20000  # calls; after so many that took less than
-LONG = 0.001  # seconds each, answers are sent
-TOGETHER = 8  # at a time
+LONG = 0.001  # seconds; after CALM calls that took less, answers are sent TOGETHER
 ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
 
 _starting = threading.Lock()  # workers that share one interpreter start one at a time
