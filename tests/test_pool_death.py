@@ -38,6 +38,25 @@ async def test_an_app_that_ends_its_interpreter(make_pool: Any, path: str) -> No
         await works(pool)
 
 
+async def test_what_waits_in_an_interpreter_that_ends_is_lost_with_it(make_pool: Any, fifo: Any) -> None:
+    """It is cancelled there, but nobody gave it up."""
+    from subpool import AppError, WorkerLost
+
+    started, gate = fifo("started"), fifo("gate")
+    async with make_pool(workers=1) as pool:
+
+        async def patient() -> None:
+            with pytest.raises(WorkerLost, match="had begun"):
+                await pool.run_asgi(http_scope("/gate", query_string=f"started={started}&gate={gate}".encode()))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(patient)
+            await started.wait()
+            with pytest.raises((WorkerLost, AppError)):
+                await pool.run_asgi(http_scope("/exit"))
+        await works(pool, 1)
+
+
 async def test_a_wsgi_app_that_ends_its_interpreter(make_pool: Any) -> None:
     from subpool import AppError, WorkerLost
 

@@ -65,6 +65,7 @@ class Worker:
         self.steward: Steward | None = None
         self._resetting: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[float]
+        self.broken = False  # it ends because an app ended it: what is cancelled now is lost, which the host will say
         self.modules: frozenset[str] = frozenset()  # that were there before the app
 
     def __repr__(self) -> str:
@@ -337,7 +338,11 @@ def _live(worker: Worker) -> None:
         worker.together = Together.join(worker.setup["pool"])
     try:
         with asyncio.Runner() as runner:
-            runner.run(worker.run())
+            try:
+                runner.run(worker.run())
+            except BaseException:
+                worker.broken = True
+                raise
     except Interrupted:
         pass
     finally:
