@@ -86,7 +86,7 @@ def test_a_server_process_that_dies_under_load(isolation: str, way: str, times: 
            f"deaths, {CLIENTS} clients")  # fmt: skip
 
 
-@pytest.mark.parametrize("times", [1, full(10)])
+@pytest.mark.parametrize("times", [1, full(5)])
 def test_the_requests_of_other_processes_are_untouched(times: int, figure: Figure) -> None:
     """Who is connected to another server process loses nothing, what is under way there included."""
     lost = 0
@@ -196,7 +196,7 @@ def test_server_processes_that_crash_again_and_again(later: str, most: int, tmp_
 # the guard
 
 
-@pytest.mark.parametrize("times", [1, full(10)])
+@pytest.mark.parametrize("times", [1, full(5)])
 @KINDS
 def test_a_guard_that_is_killed(isolation: str, times: int, figure: Figure) -> None:
     """Nothing of it lives on: not what is asked, not what a handler blocks, however many processes there are."""
