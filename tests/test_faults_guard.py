@@ -183,8 +183,8 @@ def test_server_processes_that_crash_again_and_again(later: str, most: int, tmp_
         if app == "later:app":
             (tmp_path / "once").touch()
         begin = time.monotonic()
-        with Clients(server.port, "/abort", clients=1) as clients:
-            assert server.wait() == 3
+        with Clients(server.port, "/abort", clients=1, limit=60.0) as clients:
+            assert server.wait(60.0) == 3  # each start waits longer than the one before
             took = time.monotonic() - begin
         server.said(f"that is more than max_restarts={most} in restart_window=60 s")
         assert len([line for line in server.lines if "another is started" in line]) == most

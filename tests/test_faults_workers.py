@@ -215,8 +215,13 @@ def test_a_handler_that_cannot_be_interrupted(
                 begin = time.monotonic()
                 pool = until(lambda number=number: gone(server, isolation, number + 1))
                 took.append(time.monotonic() - begin)
+                server.whole()
                 clients.more(10)
-        assert clients.failures == []
+        if (path, isolation) != ("/gil", "process"):
+            assert clients.failures == []
+        else:  # what was sent to it and not begun only its own process could give back
+            assert {one.status for one in clients.failures} <= {504}
+            assert len(clients.failures) <= times * CLIENTS
         pool = server.whole()
         assert pool["abandoned"] == (times if isolation == "subinterpreter" else 0)
         assert sum(worker["restarts"] for worker in pool["workers"]) == times
