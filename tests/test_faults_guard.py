@@ -54,7 +54,7 @@ def test_a_server_process_that_dies_under_load(isolation: str, way: str, times: 
         guard = server.process.pid
         with Clients(server.port, clients=CLIENTS, every=0.02) as clients:
             for number in range(times):
-                clients.more(100)  # who dies within 0.1 s of its start has not proved itself, and the next is given time
+                clients.more(100)  # who dies within 0.1 s of its start has not proved itself
                 pid, parent = server.pids()
                 child, workers = (parent, [pid]) if isolation == "process" else (pid, [])
                 assert child != guard
