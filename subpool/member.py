@@ -240,10 +240,10 @@ class Member(Hearing):
         self.engine.crew.on_ended(self, unexpected)
 
     def _behind(self) -> list[int]:
-        """After its death: the calls behind the one that it may have begun. What a worker begins it begins in order,
-        and it says how the one before went first."""
+        """After its death: the calls behind those that it may have begun. What a worker begins it begins in order, and
+        it says how the one before went first; a calm one how several went."""
         not_begun = [call.id for call in self.calls.values() if call.member is None or call.state == c.SENT]
-        return not_begun[1:]
+        return not_begun[self.link.untold() :]
 
     def _detach(self) -> None:
         """Give back every loan that readers have not come to yet; they read copies."""

@@ -14,6 +14,7 @@ import re
 import resource
 import select
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -636,6 +637,27 @@ def test_504(clocked: Site, fifo: Callable[[str], Fifo]) -> None:
         started.wait_sync()
         cancelled.wait_sync()
         assert reply.closes or peer.ask(get("/hello")).body == b"Hello, World!"
+
+
+def test_a_server_that_stood_still_judges_nobody_by_it(clocked: Site, fifo: Callable[[str], Fifo]) -> None:
+    """Its clock has not gone on meanwhile: who asks right behind has all of the time."""
+    started, gate = fifo("started"), fifo("gate")
+    with clocked.peer() as peer:
+        assert peer.ask(get("/hello")).status == 200
+        still = threading.Event()
+
+        async def stand() -> None:
+            still.set()
+            time.sleep(1.0)  # noqa: ASYNC251  of a limit of 0.5 s
+
+        with ThreadPoolExecutor(1) as executor:
+            standing = executor.submit(clocked.call, stand())
+            assert still.wait(DEADLINE)
+            peer.send(get(f"/gate?started={started}&gate={gate}"))
+            standing.result()
+        started.wait_sync()
+        gate.release()
+        assert peer.reply().status == 200
 
 
 def test_504_for_wsgi(clocked: Site, fifo: Callable[[str], Fifo]) -> None:

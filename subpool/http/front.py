@@ -194,7 +194,11 @@ class Front:
             self._ticking.cancel()
 
     def _tick(self) -> None:
-        self.now = now = self.loop.time()
+        before, self.now = self.now, self.loop.time()
+        now = self.now
+        if (stood_still := now - before - TICK) > TICK:  # nobody could be heard meanwhile, and `before` was the time
+            for connection in self.connections:
+                connection.deadline += stood_still
         for connection in [one for one in self.connections if one.deadline < now]:
             try:
                 connection.expired()
