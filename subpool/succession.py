@@ -240,9 +240,15 @@ class Succession:
         if member.state != "ready" or self._crew.ending:
             return
         if self.resets():
-            self.renew(member, lambda error: None if error is None else self.died(member))
+            self.renew(member, lambda error: self._stays(member, error))
         else:
             member.stop(self._crew.options.timeout or 3600.0, False)
+
+    def _stays(self, member: Member, error: BaseException | None) -> None:
+        """The app could not be imported anew: the old one serves on. One that ended meanwhile `died` hears of."""
+        if error is not None and member.state == "ready" and not self._crew.ending:
+            log.error("worker %s goes on with the app that it has: %s", member.id, error)
+            self._again(member.id, member.generation, member.restarts, False, str(error))
 
     def fill(self) -> None:
         """Start spares: as many as there are workers."""

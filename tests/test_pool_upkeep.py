@@ -64,6 +64,8 @@ async def test_at_an_age(make_pool: Any, isolation: str) -> None:
 async def test_when_it_has_grown(make_pool: Any, isolation: str) -> None:
     """Processes are measured by the system, interpreters by their heartbeat."""
     fresh(isolation)
+    if isolation == "subinterpreter" and free_threaded():
+        pytest.skip("the allocator of free-threaded builds does not tell")
     async with make_pool(max_memory=1 << 20, heartbeat_timeout=2.0, workers=1) as pool:
         await eventually(lambda: pool.stats().recycled >= 1)
         assert (await pool.run_asgi(http_scope("/hello"))).status == 200
@@ -165,6 +167,23 @@ async def test_in_place_code_that_does_not_start_leaves_the_old(make_pool: Any, 
         write("", "three, longer still")
         await pool.recycle()
         assert {await ask() for _ in range(8)} == {b"three, longer stillthree, longer still"}
+
+
+async def test_in_place_one_request_each_goes_on_with_the_old(
+    make_pool: Any, in_place: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An app that cannot be imported anew: nobody's request fails before it has failed too often."""
+    from subpool import PoolBroken
+
+    file = tmp_path / "failing_app.py"
+    file.write_text("from asgi_app import app")
+    options = {"max_requests": 1, "max_restarts": 3, "workers": 1, "pythonpath": [tmp_path]}
+    async with make_pool("failing_app:app", **options) as pool:
+        file.write_text("raise LookupError('not today, nor tomorrow')")
+        assert await many(pool, 4, clients=1) == [1, 2, 3, 4]
+        await eventually(lambda: caplog.text.count("goes on with the app that it has") == 4)
+        with pytest.raises(PoolBroken, match="not today"):
+            await calls(pool)
 
 
 async def test_in_place_what_runs_is_finished(make_pool: Any, in_place: None, fifo: Any) -> None:
