@@ -18,7 +18,7 @@ FLOORS = [
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
     {"router", "restarts", "renewal", "elastic", "hostloop", "call", "clock", "link", "overdue", "hearing", "member",
-     "crew", "succession", "upkeep", "engine", "stream", "pool", "blocking", "control", "reception", "asgi"},
+     "crew", "succession", "spares", "upkeep", "engine", "stream", "pool", "blocking", "control", "reception", "asgi"},
     {"http"},
     {"cli", "commands", "guard", "config_commands", "control_commands", "remote", "status_table", "check", "probe",
      "__main__"},
