@@ -43,7 +43,7 @@ async def asgi(scope, receive, send):
     elif path == "/wait":
         while (await receive())["type"] != "http.disconnect":
             pass
-        return
+        return None
     elif path == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while True:  # until `send` raises
@@ -52,7 +52,7 @@ async def asgi(scope, receive, send):
         while (message := await receive()).get("more_body"):
             pass
         if message["type"] == "http.disconnect":
-            return
+            return None
     await answer(send, b"done")
 
 
