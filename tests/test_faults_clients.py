@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import free_threaded
+from conftest import KINDS, free_threaded
 
 pytest.importorskip("click")
 pytest.importorskip("httptools")
@@ -239,8 +239,13 @@ class Kept:
         return found
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
-@pytest.mark.parametrize("isolation", ["subinterpreter", "thread", "process"])
+@pytest.mark.parametrize(
+    ("isolation", "count"),
+    [
+        *[(kind, 300) for kind in ("subinterpreter", "thread")],
+        *[pytest.param(kind, 10_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)]) for kind in KINDS],
+    ],
+)
 def test_of_clients_that_vanish_nothing_is_left(isolation: str, count: int, figure: Callable[[str], None]) -> None:
     """Threads share the interpreter with their host: there its objects are counted too."""
     if isolation == "subinterpreter" and free_threaded():

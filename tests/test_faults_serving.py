@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, KINDS
 
 pytest.importorskip("click")
 pytest.importorskip("httptools")
@@ -84,12 +84,12 @@ def operated(app: str, *options: str) -> Iterator[Operated]:
 # TERM
 
 ENDINGS = [("asgi", "subinterpreter"), ("wsgi", "process")]
-MORE_ENDINGS = [(app, kind) for app in ("asgi", "wsgi") for kind in ("subinterpreter", "thread", "process")]
+MORE_ENDINGS = [(app, kind) for app in ("asgi", "wsgi") for kind in KINDS]
 
 
 @pytest.mark.parametrize(
     ("app", "isolation", "drain", "late"),
-    [*[(*one, 2.5, 8.0) for one in ENDINGS], *[full(*one, 10.0, 1.0) for one in MORE_ENDINGS]],
+    [*[(*one, 2.2, 8.0) for one in ENDINGS], *[full(*one, 10.0, 1.0) for one in MORE_ENDINGS]],
 )
 def test_term_finishes_what_can_be_finished(
     app: str, isolation: str, drain: float, late: float, figure: Figure
@@ -142,7 +142,7 @@ class Watch:
         self._over.set()
 
 
-@pytest.mark.parametrize("seconds", [4.0, full(30.0)])
+@pytest.mark.parametrize("seconds", [3.0, full(30.0)])
 @pytest.mark.parametrize("isolation", ["subinterpreter", "process"])
 def test_renewal_under_load_fails_no_request(isolation: str, seconds: float, figure: Figure) -> None:
     """By HUP and by max_requests at once; there are never fewer workers than `min`."""
@@ -180,7 +180,7 @@ def test_renewal_under_load_fails_no_request(isolation: str, seconds: float, fig
 # a full queue
 
 
-@pytest.mark.parametrize(("seconds", "late"), [(3.0, 1.0), full(30.0, 0.05)])
+@pytest.mark.parametrize(("seconds", "late"), [(2.0, 1.0), full(30.0, 0.05)])
 def test_a_full_queue_refuses_at_once(seconds: float, late: float, figure: Figure) -> None:
     """Without a wait and without growing; what was taken is answered."""
     options = ("--max-pending", "8", "--max-concurrency", "1", "--window", "1")
@@ -243,9 +243,14 @@ def test_without_descriptors_it_serves_on_and_does_not_spin(seconds: float, figu
 # a request that takes long
 
 
-@pytest.mark.parametrize(("seconds", "beat"), [(2.0, 0.5), full(20.0, 5.0)])
-@pytest.mark.parametrize("isolation", ["subinterpreter", "thread", "process"])
-@pytest.mark.parametrize(("app", "path"), [("wsgi", "/sleep"), ("asgi", "/burn")])
+LONG = [("wsgi", "/sleep", "subinterpreter"), ("asgi", "/burn", "subinterpreter"), ("asgi", "/burn", "thread")]
+MORE_LONG = [(*one, kind) for one in (("wsgi", "/sleep"), ("asgi", "/burn")) for kind in KINDS]
+
+
+@pytest.mark.parametrize(
+    ("app", "path", "isolation", "seconds", "beat"),
+    [*[(*one, 1.6, 0.4) for one in LONG], *[full(*one, 20.0, 5.0) for one in MORE_LONG]],
+)
 def test_a_long_request_is_no_silence(
     app: str, path: str, isolation: str, seconds: float, beat: float, figure: Figure
 ) -> None:
