@@ -146,7 +146,7 @@ class Watch:
 @pytest.mark.parametrize("isolation", ["subinterpreter", "process"])
 def test_renewal_under_load_fails_no_request(isolation: str, seconds: float, figure: Figure) -> None:
     """By HUP and by max_requests at once; there are never fewer workers than `min`."""
-    options = ("--isolation", isolation, "--workers", "2-3", "--max-requests", "300", "--max-requests-jitter", "100",
+    options = ("--isolation", isolation, "--workers", "2-3", "--max-requests", "200", "--max-requests-jitter", "50",
                "--max-restarts", "1")  # fmt: skip
     with operated("asgi", *options) as site, ThreadPoolExecutor(1) as executor:
         watch = Watch(site)
