@@ -156,7 +156,7 @@ def test_renewal_under_load_fails_no_request(isolation: str, seconds: float, fig
             with Clients(site.port, lambda number: f"/sleep?{number % 7 / 1000}", clients=16) as clients:
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
-                    clients.more(50)
+                    clients.more(800)  # so that workers' requests are counted out too
                     site.server.signal(signal.SIGHUP)
                     reloads += 1
                     site.server.said("INFO subpool: reloaded: ", reloads)
@@ -249,7 +249,7 @@ MORE_LONG = [(*one, kind) for one in (("wsgi", "/sleep"), ("asgi", "/burn")) for
 
 @pytest.mark.parametrize(
     ("app", "path", "isolation", "seconds", "beat"),
-    [*[(*one, 1.6, 0.4) for one in LONG], *[full(*one, 20.0, 5.0) for one in MORE_LONG]],
+    [*[(*one, 2.4, 1.0) for one in LONG], *[full(*one, 20.0, 5.0) for one in MORE_LONG]],
 )
 def test_a_long_request_is_no_silence(
     app: str, path: str, isolation: str, seconds: float, beat: float, figure: Figure

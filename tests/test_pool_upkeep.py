@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,19 @@ async def test_a_busy_worker_is_not_silent(make_pool: Any, fifo: Any, path: str)
                 gate.release()
         assert answers == [200]
         assert pool.stats().workers[0].restarts == 0
+
+
+async def test_an_answer_that_is_unread_is_no_silence(make_pool: Any) -> None:
+    """Behind a pause of the host's loop, timers may come before what workers have said meanwhile."""
+    async with make_pool(workers=1, heartbeat_timeout=0.2, grace=0.1) as pool:
+        engine = pool.engine
+        engine.upkeep._asked = 0.0
+        engine.upkeep._heartbeats(engine.loop.time(), False)
+        time.sleep(0.6)  # noqa: ASYNC251  the pause
+        engine.upkeep._heartbeats(engine.loop.time(), False)
+        await eventually(lambda: whole(pool, 1))
+        assert pool.stats().restarts == pool.stats().abandoned == 0
+        assert [worker.generation for worker in pool.stats().workers] == [1]
 
 
 async def test_the_pool_asks_for_a_fresh_process(make_pool: Any, isolation: str) -> None:
