@@ -258,7 +258,8 @@ def test_a_long_request_is_no_silence(
     options = ("--isolation", isolation, "--workers", "2", "--timeout", "60", "--heartbeat-timeout", f"{beat}")
     with operated(app, *options) as site:
         pids = {site.server.get("/pid") for _ in range(8)}
-        with background(lambda: site.server.get(f"{path}?{seconds}", seconds + DEADLINE)) as asked:
+        limit = seconds + DEADLINE
+        with background(lambda: site.server.get(f"{path}?{seconds}", limit), limit) as asked:
             until(lambda: site.in_flight() == 1)
             with Clients(site.port, "/done", clients=2, every=0.05) as clients:
                 assert asked() == "done"
