@@ -84,7 +84,7 @@ class Crew:
                 self.drop(member, f"not ready within {self.options.start_timeout} s")
             raise AppLoadError(f"workers were not ready within start_timeout={self.options.start_timeout} s: {late}")
         self.engine.router.places = list(self.members)
-        self.succession.fill()
+        self.succession.spares.fill()
 
     def add(self, worker: int, generation: int, restarts: int) -> Member:
         """Start a worker. `AppLoadError` if the system refuses."""
@@ -122,7 +122,7 @@ class Crew:
         if unexpected and not self.ending:
             log.error("worker %s ended unexpectedly: %s", member.id, member.cause or "its main returned")
             self.succession.died(member)
-        self.succession.left(member)
+        self.succession.spares.left(member)
         self.engine.assign()
 
     def on_closed(self, member: Member) -> None:
@@ -179,15 +179,24 @@ class Crew:
             self.succession.start(worker)
 
     async def recycle(self, worker: int | None) -> None:
-        """Replace one worker, or all of them one after another; the replacement is ready first."""
+        """Replace one worker, or all of them one after another; the replacement is ready first.
+
+        One that is being replaced already, or starts, may have imported its app before: it is waited for and replaced
+        too."""
         if self.ending:
             raise PoolClosed("the pool is closed")
-        chosen = [member for member in self.engine.router.places if worker is None or member.id == worker]
-        if not chosen and worker is not None:
-            ids = sorted(member.id for member in self.engine.router.places)
-            raise ValueError(f"there is no worker {worker} to recycle; the workers are {ids}")
-        for old in chosen:
-            await self.succession.renewed(old)
+        asked = self.engine.loop.time()
+        succession = self.succession
+        there = self.engine.router.places if succession.single else self.members
+        ids = list(dict.fromkeys(member.id for member in there if member.state != "stopping"))
+        if worker is None:
+            succession.spares.drop(asked)
+        elif worker in ids:
+            ids = [worker]
+        else:
+            raise ValueError(f"there is no worker {worker} to recycle; the workers are {sorted(ids)}")
+        for one in ids:
+            await succession.renewed(one, asked)
 
     # closing
 

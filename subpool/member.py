@@ -48,6 +48,7 @@ class Member(Hearing):
         self.single = engine.crew.succession.single
         self.used = False  # with `single`: it has got its request
         self.ready_at = self.beat = engine.loop.time()
+        self.imports_at = self.ready_at  # its app is imported then or later
         self.allocated: int | None = None
         self.limits = engine.crew.succession.renewal.limits()
         self._renewed_at = 0  # requests that it had served then
@@ -99,13 +100,13 @@ class Member(Hearing):
         link.work.append(call.frame)
         if self.single:
             self.used = True
-            self.engine.crew.succession.used(self)
+            self.engine.crew.succession.spares.used(self)
 
     # calls
 
     def _over(self) -> None:
         self.used = False
-        self.engine.crew.succession.over(self)
+        self.engine.crew.succession.spares.over(self)
 
     def _on_started(self, call: Call) -> None:
         if call.state == c.SENT:
@@ -153,6 +154,7 @@ class Member(Hearing):
     def reset(self, seconds: float, done: Callable[[BaseException | None], None]) -> None:
         """Have it finish what it runs, for at most so long, and import the app anew. It gets no calls meanwhile."""
         self.state = "resetting"
+        self.imports_at = self.engine.loop.time()
         self._on_reset = done
         self.link.flow((f.RESET, seconds))
 

@@ -32,6 +32,7 @@ class Outcome:
     error: str
     client: int
     reused: bool  # the connection had served a request before
+    retry_after: str  # what the answer's header of that name said
 
 
 class Clients:
@@ -96,17 +97,19 @@ class Clients:
                 due = max(due + self._every, loop.time())
             number, self._asked = self._asked, self._asked + 1
             reused = connection is not None
-            status, body, error, keep = 0, b"", "", False
+            status, head, body, error, keep = 0, b"", b"", "", False
             begin = time.monotonic()
             try:
                 async with asyncio.timeout(self._limit):
                     if connection is None:
                         connection = await asyncio.open_connection("127.0.0.1", self._port)
-                    status, body, keep = await _ask(*connection, self._path(number))
+                    status, head, body = await _ask(*connection, self._path(number))
+                    keep = b"\r\nconnection: close" not in head
             except (OSError, EOFError, TimeoutError) as failed:
                 error = repr(failed)
             took = time.monotonic() - begin
-            self.outcomes.append(Outcome(number, begin, took, status, body, error, client, reused))
+            retry = _value(head, b"retry-after").decode()
+            self.outcomes.append(Outcome(number, begin, took, status, body, error, client, reused, retry))
             if connection is None:
                 await asyncio.sleep(CALM)
             elif not keep:
@@ -116,16 +119,19 @@ class Clients:
             connection[1].transport.abort()
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> tuple[int, bytes, bool]:
-    """Status and body of an answer of known length, and whether the connection may be used again."""
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> tuple[int, bytes, bytes]:
+    """Status, head (in lower case) and body of an answer of known length."""
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-    body = await reader.readexactly(length)
-    return int(head.split(b" ", 2)[1]), body, b"\r\nconnection: close" not in head
+    body = await reader.readexactly(int(_value(head, b"content-length")))
+    return int(head.split(b" ", 2)[1]), head, body
 
 
-def quantile(outcomes: Iterable[Outcome], share: float) -> float:
-    """The time in seconds within which that share of the good answers came."""
-    times = sorted(one.took for one in outcomes if one.status == 200)
+def _value(head: bytes, name: bytes) -> bytes:
+    return head.partition(b"\r\n" + name + b": ")[2].partition(b"\r\n")[0]
+
+
+def quantile(outcomes: Iterable[Outcome], share: float, status: int = 200) -> float:
+    """The time in seconds within which that share of the answers with `status` came."""
+    times = sorted(one.took for one in outcomes if one.status == status)
     return times[min(len(times) - 1, int(len(times) * share))]

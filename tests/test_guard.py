@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,26 +75,6 @@ def test_an_address_that_is_taken() -> None:
 
 
 # the guard's end
-
-
-def test_a_drain_finishes_what_can_be_finished(fifo: Callable[[str], Fifo], figure: Callable[[str], None]) -> None:
-    started, gate, endless = fifo("started"), fifo("gate"), fifo("endless")
-    with Command("http_app:app", "--graceful-timeout", "4", "--pythonpath", APPS) as server:
-        with (
-            background(lambda: server.get(f"/gate?started={started}&gate={gate}")) as short,
-            background(lambda: server.fails(f"/forever?started={endless}")) as long,
-        ):
-            started.wait_sync()
-            endless.wait_sync()
-            begin = time.monotonic()
-            server.signal(signal.SIGTERM)
-            until(server.refuses)
-            assert time.monotonic() - begin < 4, "refused only when all was over"
-            gate.release()
-            assert short() == "through"
-            assert server.wait() == 0
-            figure(f"ended {time.monotonic() - begin - 4:+.2f} s from the deadline")
-            long()
 
 
 def test_a_server_that_hangs_is_killed_at_the_deadline() -> None:

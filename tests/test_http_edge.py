@@ -11,9 +11,7 @@ import json
 import logging
 import os
 import re
-import resource
 import select
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +36,6 @@ from http_kit import (
     cut,
     get,
     last,
-    process,
     replies,
     request,
     script,
@@ -785,32 +782,6 @@ def test_too_many_requests_are_503(fifo: Callable[[str], Fifo]) -> None:
         assert all((one.get("retry-after") or "").isdigit() for one in refused)
         gate.release()
         assert [one.status for one in executor.map(Peer.reply, [peers[0], *waiting])] == [200] * (len(waiting) + 1)
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU time that the process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_file_descriptors_left() -> None:
-    """EMFILE: open connections are served, nothing spins, accepting resumes."""
-    with process(limit=10) as (child, address), contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(Peer(address)) for _ in range(40)]
-        assert peers[0].ask(get("/hello")).status == 200
-        before = cpu(child.pid)
-        assert peers[0].quiet(1.0)
-        assert cpu(child.pid) - before < 0.5
-        assert peers[0].ask(get("/hello")).status == 200
-        for peer in peers[:30]:
-            peer.socket.close()
-        begin = time.monotonic()
-        assert peers[-1].ask(get("/hello")).status == 200
-        with Peer(address) as fresh:
-            assert fresh.ask(get("/hello")).status == 200
-        assert time.monotonic() - begin < 5.0
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 50
 
 
 # who is believed

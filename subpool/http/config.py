@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PlainSerializer,
     ValidationError,
     WithJsonSchema,
     WrapValidator,
@@ -126,7 +127,13 @@ _RANGE: Final = {"anyOf": [
     {"type": "object", "properties": {"min": {"type": "integer", "minimum": 1}, "max": {"type": "integer"}},
      "required": ["min", "max"], "additionalProperties": False},
 ]}  # fmt: skip
-Workers = Annotated[int, Field(gt=0), WrapValidator(_workers), WithJsonSchema(_RANGE)]
+Workers = Annotated[
+    int,
+    Field(gt=0),
+    WrapValidator(_workers),
+    PlainSerializer(lambda value: value),  # else a range, which is no number, is warned of
+    WithJsonSchema(_RANGE),
+]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 AppName = Annotated[str, AfterValidator(_app)]
