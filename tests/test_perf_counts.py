@@ -51,14 +51,14 @@ async def test_a_small_asgi_call(isolation: str, figure: Callable[[str], None]) 
     request = scope()
     async with perf_pool(isolation) as pool:
         found = await of_calls(pool, lambda: pool.run_asgi(request), 256)
-    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, system=4.5, copied=870, functions=84)
+    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, system=4.5, copied=870, functions=77)
 
 
 async def test_a_small_wsgi_call(isolation: str, figure: Callable[[str], None]) -> None:
     request = environ()
     async with perf_pool(isolation, "wsgi") as pool:
         found = await of_calls(pool, lambda: pool.run_wsgi(request), 256)
-    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, system=4.5, copied=900, functions=78)
+    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, system=4.5, copied=900, functions=72)
 
 
 async def test_many_calls_at_once(isolation: str, figure: Callable[[str], None]) -> None:
@@ -66,7 +66,7 @@ async def test_many_calls_at_once(isolation: str, figure: Callable[[str], None])
     request = scope()
     async with perf_pool(isolation) as pool:
         found = await of_calls(pool, lambda: pool.run_asgi(request), 512, AT_ONCE)
-    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, system=4.5, copied=870, functions=80)
+    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, system=4.5, copied=870, functions=72)
 
 
 async def test_a_large_answer_is_not_copied_into_a_frame(isolation: str, figure: Callable[[str], None]) -> None:
@@ -74,7 +74,7 @@ async def test_a_large_answer_is_not_copied_into_a_frame(isolation: str, figure:
     async with perf_pool(isolation) as pool:
         assert len((await pool.run_asgi(request)).body) == MIB
         found = await of_calls(pool, lambda: pool.run_asgi(request), 64)
-    functions = 170 if isolation == "process" else 100
+    functions = 170 if isolation == "process" else 96
     hold(found, isolation, figure, frames=4.1, items=3.6, wakeups=3.6, copied=1000, functions=functions)
 
 
@@ -84,7 +84,7 @@ async def test_a_request_through_the_server(isolation: str, figure: Callable[[st
     async with served(isolation, f"perf:{app}") as server:
         again = await of_requests(server, 128)
         assert len(server.front.heads) == 1
-    hold(again, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=520, functions=80)
+    hold(again, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=520, functions=78)
 
 
 async def test_lines_that_differ_cost_more(figure: Callable[[str], None]) -> None:
