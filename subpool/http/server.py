@@ -105,7 +105,8 @@ class Server:
             pool.engine.on_exhausted = self._on_exhausted
             for spec in group.specs:
                 app = None if spec.app == pool.options.app else spec.app
-                mounts.append(Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body))
+                namespace = None if spec.namespace == pool.options.state_namespace else spec.namespace
+                mounts.append(Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body, namespace))
         return mounts
 
     def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from ..state.options import masked
 from .config import Location, MountConfig
 from .options import Option, options
 from .sources import Sources, dotted
@@ -44,6 +45,7 @@ def settings(sources: Sources) -> list[Setting]:
 
 def _setting(sources: Sources, location: Location, option: Option, value: Any) -> Setting:
     hidden = option.secret and value is not None
+    value = masked(value) if isinstance(value, str) else value
     return Setting(dotted(location), HIDDEN if hidden else value, sources.origin(location))
 
 
