@@ -35,9 +35,11 @@ if TYPE_CHECKING:
         WebSocketUnsupported,
         WorkerLost,
     )
+    from .hooks import Hooks, Reload, WorkerInfo
     from .http.config import MountConfig, ServerConfig
     from .http.server import Server, serve
     from .pool import Pool
+    from .request import Request, ResponseHead
     from .scope import ScopeTemplate, build_scope
     from .stats import PoolStats, WorkerStats
     from .types import Response, WSGIResponse
@@ -47,11 +49,16 @@ __version__ = "0.1.0"
 _HOME = {
     "PoolApp": "asgi",
     "BlockingPool": "blocking",
+    "Hooks": "hooks",
+    "Reload": "hooks",
+    "WorkerInfo": "hooks",
     "MountConfig": "http.config",
     "ServerConfig": "http.config",
     "Server": "http.server",
     "serve": "http.server",
     "Pool": "pool",
+    "Request": "request",
+    "ResponseHead": "request",
     "ScopeTemplate": "scope",
     "build_scope": "scope",
     "PoolStats": "stats",
@@ -66,6 +73,7 @@ __all__ = [
     "BlockingPool",
     "ClientGone",
     "ConfigError",
+    "Hooks",
     "MountConfig",
     "NotIsolatable",
     "Pool",
@@ -75,7 +83,10 @@ __all__ = [
     "PoolOverloaded",
     "PoolStats",
     "PoolTimeout",
+    "Reload",
+    "Request",
     "Response",
+    "ResponseHead",
     "RunnerError",
     "ScopeTemplate",
     "Server",
@@ -88,6 +99,7 @@ __all__ = [
     "WebSocketClosed",
     "WebSocketDenied",
     "WebSocketUnsupported",
+    "WorkerInfo",
     "WorkerLost",
     "WorkerStats",
     "build_scope",

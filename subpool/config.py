@@ -8,7 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .hooks import Hooks
 
 from .state.key import check_namespace
 from .state.options import StateOptions, parse
@@ -41,6 +44,7 @@ class PoolOptions:
     - `max_abandoned`: workers that never ended; with more, a server asks its guard for a fresh process
     - `state`: the store of `subpool.state`, a URL or a mapping (see `state.options`); `state_namespace`: the part of it
       that is this pool's (default: the app's name); pools that name the same one share it
+    - `hooks`: functions on the host that see requests, responses, errors and workers: `subpool.Hooks`
     """
 
     app: str | None = None
@@ -71,6 +75,7 @@ class PoolOptions:
     max_abandoned: int = 8
     state: str | Mapping[str, Any] | StateOptions = "memory:"
     state_namespace: str | None = None
+    hooks: Hooks | None = None
 
     @property
     def least_workers(self) -> int:
@@ -83,6 +88,13 @@ class PoolOptions:
         return self.workers["max"] if isinstance(self.workers, Mapping) else self.workers or 1
 
     def __post_init__(self) -> None:
+        if self.hooks is not None:
+            from .hooks import Hooks
+
+            if not isinstance(self.hooks, Hooks):
+                raise TypeError(f"hooks is {self.hooks!r:.60}; it must be a subpool.Hooks")
+            if self.hooks.mounts:
+                raise ValueError(f"hooks has some at {min(self.hooks.mounts)!r}; a pool has no mounts, a server has")
         if self.workers is None:
             object.__setattr__(self, "workers", os.process_cpu_count() or 1)
         if self.app is not None:

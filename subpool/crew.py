@@ -84,7 +84,7 @@ class Crew:
                 self.drop(member, f"not ready within {self.options.start_timeout} s")
             raise AppLoadError(f"workers were not ready within start_timeout={self.options.start_timeout} s: {late}")
         self.engine.router.places = list(self.members)
-        self.succession.fill()
+        self.succession.spares.fill()
 
     def add(self, worker: int, generation: int, restarts: int) -> Member:
         """Start a worker. `AppLoadError` if the system refuses."""
@@ -96,6 +96,8 @@ class Crew:
             self.members.remove(member)
             member.discard()
             raise AppLoadError(f"the system cannot start a worker: {error}") from error
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_start", member)
         return member
 
     # leaving
@@ -115,10 +117,12 @@ class Crew:
         self._doomed.discard(member)
         if member.state != "closed":
             self._leaving.add(member)
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_exit", member, member.cause, unexpected and not self.ending)
         if unexpected and not self.ending:
             log.error("worker %s ended unexpectedly: %s", member.id, member.cause or "its main returned")
             self.succession.died(member)
-        self.succession.left(member)
+        self.succession.spares.left(member)
         self.engine.assign()
 
     def on_closed(self, member: Member) -> None:
@@ -145,6 +149,8 @@ class Crew:
             if self.abandoned > self.options.max_abandoned and self.engine.on_exhausted is not None:
                 self.engine.on_exhausted(f"{self.abandoned} workers were abandoned, the last one because {why}")
         member.abandon(why)
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_exit", member, f"abandoned: {why}", not self.ending)
 
     def give_up(self, error: SubpoolError) -> None:
         """Too many workers ended, too often: the pool takes no calls any more."""
@@ -173,15 +179,24 @@ class Crew:
             self.succession.start(worker)
 
     async def recycle(self, worker: int | None) -> None:
-        """Replace one worker, or all of them one after another; the replacement is ready first."""
+        """Replace one worker, or all of them one after another; the replacement is ready first.
+
+        One that is being replaced already, or starts, may have imported its app before: it is waited for and replaced
+        too."""
         if self.ending:
             raise PoolClosed("the pool is closed")
-        chosen = [member for member in self.engine.router.places if worker is None or member.id == worker]
-        if not chosen and worker is not None:
-            ids = sorted(member.id for member in self.engine.router.places)
-            raise ValueError(f"there is no worker {worker} to recycle; the workers are {ids}")
-        for old in chosen:
-            await self.succession.renewed(old)
+        asked = self.engine.loop.time()
+        succession = self.succession
+        there = self.engine.router.places if succession.single else self.members
+        ids = list(dict.fromkeys(member.id for member in there if member.state != "stopping"))
+        if worker is None:
+            succession.spares.drop(asked)
+        elif worker in ids:
+            ids = [worker]
+        else:
+            raise ValueError(f"there is no worker {worker} to recycle; the workers are {sorted(ids)}")
+        for one in ids:
+            await succession.renewed(one, asked)
 
     # closing
 

@@ -7,23 +7,21 @@ together, with one wake-up a lane.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from .channels import frames as f
-from .channels.frames import Frame
+from .channels.frames import CALM, ITEM, UNTOLD, Frame
 from .channels.lane import Buffer, LaneClosed
 from .channels.socket_lane import SocketLane
 from .hostloop import HostLoop
 from .isolation.base import Handle
 
-ITEM: Final = 4  # calls in one item of work to a calm worker: what shares an item cannot be taken back apart
-CALM: Final = 20000  # calls without a stall after which a worker counts as calm
-
 
 class Link:
     """The host's ends of one worker's lanes. `dirty` is called when there is something to flush."""
 
-    __slots__ = ("_blocked", "_dirty", "_flow", "_handle", "_loans", "_loop", "_reading", "_returned", "_since", "work")
+    __slots__ = (
+        "_blocked", "_dirty", "_flow", "_handle", "_loans", "_loop", "_reading", "_returned", "_sent", "_since", "work",
+    )  # fmt: skip
 
     def __init__(self, handle: Handle, loop: HostLoop, dirty: Callable[[Link], None]) -> None:
         self.work: list[Frame] = []  # calls for the next flush
@@ -34,7 +32,8 @@ class Link:
         self._loans: list[Buffer] = []
         self._returned = 0
         self._reading = False
-        self._since = 0  # calls sent since the last stall
+        self._sent = 0  # calls
+        self._since = 0  # those since the last stall
         self._blocked: set[int] = set()  # descriptors of lanes that wait for room
 
     def __repr__(self) -> str:
@@ -78,6 +77,7 @@ class Link:
                 self._handle.flow.send(flow, loans)
             if work:
                 self.work = []
+                self._sent += len(work)
                 self._since += len(work)
                 item = ITEM if self._since > CALM else 1
                 if len(work) <= item:
@@ -108,6 +108,10 @@ class Link:
     def stalled(self) -> None:
         """The worker holds calls and is silent: for a while each call goes in an item of its own."""
         self._since = 0
+
+    def untold(self) -> int:
+        """How many calls the worker may have begun without a word about any of them that has come here."""
+        return 1 if self._sent < CALM else UNTOLD
 
     def take_work(self) -> list[int]:
         """The ids of the calls that were not sent; they will not be."""

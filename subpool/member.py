@@ -48,6 +48,7 @@ class Member(Hearing):
         self.single = engine.crew.succession.single
         self.used = False  # with `single`: it has got its request
         self.ready_at = self.beat = engine.loop.time()
+        self.imports_at = self.ready_at  # its app is imported then or later
         self.allocated: int | None = None
         self.limits = engine.crew.succession.renewal.limits()
         self._renewed_at = 0  # requests that it had served then
@@ -60,6 +61,7 @@ class Member(Hearing):
         self.on_start: Callable[[BaseException | None], None] | None = None
         self.closed = anyio.Event()
         self.cause: str | None = None  # why it ended
+        self.exit_told = False  # to hooks
         self.threads_left: list[str] = []
         self._asking_back = False
         self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
@@ -98,13 +100,13 @@ class Member(Hearing):
         link.work.append(call.frame)
         if self.single:
             self.used = True
-            self.engine.crew.succession.used(self)
+            self.engine.crew.succession.spares.used(self)
 
     # calls
 
     def _over(self) -> None:
         self.used = False
-        self.engine.crew.succession.over(self)
+        self.engine.crew.succession.spares.over(self)
 
     def _on_started(self, call: Call) -> None:
         if call.state == c.SENT:
@@ -136,6 +138,8 @@ class Member(Hearing):
         self.state = "ready"
         self.ready_at = self.beat = self.engine.loop.time()
         self._renewed_at = self.served + self.failed
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_ready", self)
 
     # renewal
 
@@ -150,6 +154,7 @@ class Member(Hearing):
     def reset(self, seconds: float, done: Callable[[BaseException | None], None]) -> None:
         """Have it finish what it runs, for at most so long, and import the app anew. It gets no calls meanwhile."""
         self.state = "resetting"
+        self.imports_at = self.engine.loop.time()
         self._on_reset = done
         self.link.flow((f.RESET, seconds))
 
@@ -237,10 +242,10 @@ class Member(Hearing):
         self.engine.crew.on_ended(self, unexpected)
 
     def _behind(self) -> list[int]:
-        """After its death: the calls behind the one that it may have begun. What a worker begins it begins in order,
-        and it says how the one before went first."""
+        """After its death: the calls behind those that it may have begun. What a worker begins it begins in order, and
+        it says how the one before went first; a calm one how several went."""
         not_begun = [call.id for call in self.calls.values() if call.member is None or call.state == c.SENT]
-        return not_begun[1:]
+        return not_begun[self.link.untold() :]
 
     def _detach(self) -> None:
         """Give back every loan that readers have not come to yet; they read copies."""

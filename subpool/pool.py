@@ -15,7 +15,7 @@ from .call import Call, StreamCall
 from .channels import frames as f
 from .engine import Engine
 from .environ import check_environ
-from .errors import PoolClosed
+from .errors import PoolClosed, SubpoolError
 from .scope import ScopeTemplate, pack
 from .state import place
 from .stats import PoolStats
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .asgi import PoolApp
     from .blocking import BlockingPool
     from .state.space import Space
+    from .worker_hooks import WorkerHooks
 
 _UNSET: Any = object()
 BODY_INLINE = f.LOAN_SIZE
@@ -38,11 +39,21 @@ class Pool:
     not start is an `AppLoadError` when the pool is entered.
     """
 
+    def __new__(cls, app: str | None = None, **options: Any) -> Self:
+        """A pool whose requests have hooks is of another class, so that the others pay nothing for them."""
+        hooks = options.get("hooks")
+        if cls is Pool and hooks is not None:
+            from .hooked_pool import HookedPool
+
+            return object.__new__(HookedPool)  # type: ignore[return-value]
+        return object.__new__(cls)
+
     def __init__(self, app: str | None = None, **options: Any) -> None:
         self.options = config.make(app, options)
         self._engine: Engine | None = None
         self._functions: dict[str, bool] = {}  # names that were checked
         self._setup: dict[str, Any] | None = None  # while it is open: what its workers are told
+        self.told: WorkerHooks | None = None  # who hears of workers
 
     def __repr__(self) -> str:
         state = "not open" if self._engine is None else repr(self._engine)
@@ -60,6 +71,12 @@ class Pool:
             raise RuntimeError("this pool is or was open; make another one")
         engine = Engine(self.options, hostloop.current())
         self._open_state(engine)
+        if self.options.hooks is not None:
+            from .worker_hooks import WorkerHooks
+
+            self.told = WorkerHooks(self.options.hooks, engine.loop)
+        if self.told is not None:
+            engine.on_worker = self.told.worker
         try:
             await engine.crew.open()
             engine.upkeep.start()
@@ -81,6 +98,8 @@ class Pool:
                 await self._engine.close(self.options.close_timeout if drain is None else drain)
             finally:
                 self._close_state()
+            if self.options.hooks is not None and self.told is not None:
+                await self.told.settle()
 
     def _open_state(self, engine: Engine) -> None:
         self._setup = setup = self.options.setup(engine.id, 0, "host", 0)
@@ -134,7 +153,18 @@ class Pool:
 
         `AppLoadError` if a replacement does not start: then the old one stays.
         """
-        await self._open().crew.recycle(worker)
+        engine = self._open()
+        if self.options.hooks is None or self.told is None or worker is not None:
+            await engine.crew.recycle(worker)
+            return
+        from .hooks import Reload
+
+        try:
+            await engine.crew.recycle(None)
+        except SubpoolError as error:
+            self.told.reloaded(Reload(str(error)))
+            raise
+        self.told.reloaded(Reload())
 
     # calls
 

@@ -4,22 +4,24 @@ A replacement is ready before the worker whose place it takes goes; code that do
 is. One that died is started again as `restarts` says. On 3.13, which never gives an interpreter's memory back, a
 sub-interpreter is not replaced: it imports the app anew (`worker.reset`), and takes no calls meanwhile.
 
-With `max_requests=1` every worker serves one request and goes. As many again are started ahead.
+With `max_requests=1` every worker serves one request and goes: see `spares`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from .errors import AppLoadError, PoolBroken, SubpoolError
 from .renewal import Renewal
 from .restarts import Restarts
+from .spares import Spares
 
 if TYPE_CHECKING:
     from .crew import Crew
@@ -36,7 +38,7 @@ class Succession:
     """Of one crew."""
 
     def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+        self.crew = crew
         self._engine = crew.engine
         options = crew.options
         self.restarts = Restarts(options.max_restarts, options.restart_window)
@@ -47,9 +49,8 @@ class Succession:
         self.single: bool = options.max_requests == 1
         self._not_before = 0.0  # a renewal that failed is not tried again at once
         self._renewing: Member | None = None
-        self._spares: list[Member] = []  # ready, for `max_requests=1`
-        self._coming = 0  # spares that are starting
-        self._number = options.most_workers  # the highest id of a spare
+        self._renewals: dict[int, anyio.Event] = {}  # that are under way, by the worker's id: one at a time
+        self.spares = Spares(self)
 
     def __repr__(self) -> str:
         return f"<Succession: {self.restarts!r}, {self.recycled} recycled>"
@@ -58,7 +59,7 @@ class Succession:
 
     def died(self, old: Member) -> None:
         """A worker has ended by itself."""
-        self._again(old.id, old.generation, old.restarts, old.served > 0, old.cause or "its main returned")
+        self.again(old.id, old.generation, old.restarts, old.served > 0, old.cause or "its main returned")
 
     def start_after(self, old: Member) -> None:
         """A stuck worker is out: another takes its place, at once."""
@@ -66,20 +67,21 @@ class Succession:
 
     def start(self, worker: int, generation: int = 1, restarts: int = 0) -> None:
         """Start a worker where there is none."""
-        if self._crew.ending or self._crew.broken or worker not in self._crew.ids:
+        if self.crew.ending or self.crew.broken or worker not in self.crew.ids:
             return
-        if any(member.id == worker and member.state in ("starting", "ready") for member in self._crew.members):
+        if any(member.id == worker and member.state in ("starting", "ready") for member in self.crew.members):
             return
 
         def told(error: BaseException | None) -> None:
-            if error is not None and not self._crew.ending:
+            if error is not None and not self.crew.ending:
                 log.error("worker %s could not be started: %s", worker, error)
-                self._again(worker, generation, restarts, False, str(error))
+                self.again(worker, generation, restarts, False, str(error))
 
         self._begin(worker, generation, restarts, None, told)
 
-    def _again(self, worker: int, generation: int, restarts: int, proved: bool, cause: str) -> None:
-        crew = self._crew
+    def again(self, worker: int, generation: int, restarts: int, proved: bool, cause: str) -> None:
+        """Start it once more, as soon as that may be; `proved`: it had served something."""
+        crew = self.crew
         if crew.ending or worker not in crew.ids:
             return
         delay = self.restarts.ended(self._engine.loop.time(), proved)
@@ -93,7 +95,7 @@ class Succession:
 
     def _begin(self, worker: int, generation: int, restarts: int, old: Member | None, told: Told) -> Member | None:
         """Start a worker. Once it is ready it takes `old`'s place, or a new one; `told` hears of it, or why not."""
-        crew = self._crew
+        crew = self.crew
         try:
             member = crew.add(worker, generation, restarts)
         except AppLoadError as error:
@@ -119,7 +121,7 @@ class Succession:
 
     def _join(self, member: Member, old: Member | None) -> None:
         engine = self._engine
-        if member.id not in self._crew.ids and not self.single:
+        if member.id not in self.crew.ids and not self.single:
             self.dismiss(member)  # the pool has become smaller meanwhile
             return
         engine.router.places.append(member)
@@ -132,7 +134,7 @@ class Succession:
 
     def dismiss(self, old: Member) -> None:
         """It takes no new calls, finishes what it has, ends."""
-        crew = self._crew
+        crew = self.crew
         if old in self._engine.router.places:
             self._engine.router.places.remove(old)
         if old.state == "starting":
@@ -153,29 +155,64 @@ class Succession:
 
     def resets(self) -> bool:
         """Whether workers import their app anew in place of being replaced."""
-        return KEEPS_MEMORY and self._crew.kind == "subinterpreter"
+        return KEEPS_MEMORY and self.crew.kind == "subinterpreter"
 
     def renew(self, old: Member, told: Told) -> None:
-        """Replace the worker, or reset it; `told` hears when that is done, or why it cannot be: then the old stays."""
+        """Replace the worker, or reset it; `told` hears when that is done, or why it cannot be: then the old stays.
+
+        Not to be called while a worker of that id is renewed."""
         self.recycled += 1
-        if self.resets():
-            places = self._engine.router.places
-            if old in places:
-                places.remove(old)
-            old.take_back()
+        over = self._renewals[old.id] = anyio.Event()
 
-            def done(error: BaseException | None) -> None:
-                if old.state == "ready" and not self._crew.ending:
-                    places.append(old)
-                    self._engine.assign()
-                told(error)
+        def done(error: BaseException | None) -> None:
+            del self._renewals[old.id]
+            over.set()
+            gone = old.state in ("ended", "closed", "abandoned")
+            if error is not None and gone and not self.single and not self.resets():
+                self.died(old)  # meanwhile, and its place was left to this one
+            told(error)
 
-            old.reset(self._crew.options.timeout or 3600.0, done)
+        if not self.resets():
+            self._begin(old.id, old.generation + 1, old.restarts + 1, old, done)
             return
-        self._begin(old.id, old.generation + 1, old.restarts + 1, old, told)
+        places = self._engine.router.places
+        if old in places:
+            places.remove(old)
+        old.take_back()
 
-    async def renewed(self, old: Member) -> None:
-        """The same, and wait until the old one is gone. Raises why it could not be replaced."""
+        def over_again(error: BaseException | None) -> None:
+            if old.state == "ready" and not self.crew.ending:
+                places.append(old)
+                self._engine.assign()
+            done(error)
+
+        old.reset(self.crew.options.timeout or 3600.0, over_again)
+
+    def _renewal(self, worker: int) -> anyio.Event | None:
+        """A renewal that is under way and must be over before one of that worker. A worker that is reset is missing
+        meanwhile: there no other may be missing too."""
+        if self.resets() and not self.single:
+            return next(iter(self._renewals.values()), None)
+        return self._renewals.get(worker)
+
+    async def renewed(self, worker: int, asked: float) -> None:
+        """See that the worker of that id imports its app after `asked`, a time of the host's loop; wait until it has,
+        and until the old one is gone. Raises why it could not be replaced."""
+        while True:
+            renewal = self._renewal(worker)
+            if renewal is not None:
+                await renewal.wait()
+                continue
+            there = [one for one in self.crew.members if one.id == worker and one.state in ("starting", "ready")]
+            if not there or there[0].imports_at > asked:
+                return
+            if there[0].state == "ready":
+                await self._renew(there[0])
+                return
+            with contextlib.suppress(SubpoolError):
+                await there[0].started()
+
+    async def _renew(self, old: Member) -> None:
         over = anyio.Event()
         errors: list[BaseException] = []
 
@@ -189,16 +226,18 @@ class Succession:
         if errors:
             raise errors[0]
         if not self.resets():
-            with anyio.move_on_after(self._crew.options.close_timeout):
+            with anyio.move_on_after(self.crew.options.close_timeout):
                 await old.closed.wait()
 
     def renew_one(self, now: float) -> None:
         """Replace a worker whose time has come, one at a time. Called again and again."""
-        if self._renewing is not None or self._crew.ending or now < self._not_before:
+        if self._renewing is not None or self.crew.ending or now < self._not_before:
             return
         for member in self._engine.router.places:
+            if self._renewal(member.id) is not None:
+                continue
             why = member.limits.reached(member.since_renewal(), now - member.ready_at, member.size())
-            if why is not None and self._crew.kind == "thread":
+            if why is not None and self.crew.kind == "thread":
                 # they share one imported app: only another process has it afresh
                 self._not_before = float("inf")
                 if self._engine.on_exhausted is not None:
@@ -212,81 +251,6 @@ class Succession:
 
     def _renewed(self, error: BaseException | None) -> None:
         old, self._renewing = self._renewing, None
-        if error is not None and old is not None and not self._crew.ending:
+        if error is not None and old is not None and not self.crew.ending:
             log.error("worker %s could not be replaced, and stays: %s", old.id, error)
             self._not_before = self._engine.loop.time() + RETRY
-
-    # one request each
-
-    def left(self, member: Member) -> None:
-        """A worker has ended: it is no spare any more."""
-        if member in self._spares:
-            self._spares.remove(member)
-        self.fill()
-
-    def used(self, member: Member) -> None:
-        """With `max_requests=1`: the worker has got its request."""
-        places = self._engine.router.places
-        if member in places:
-            places.remove(member)
-        if self.resets():
-            return
-        if self._spares:
-            self._engine.router.places.append(self._spares.pop(0))
-        self.fill()
-
-    def over(self, member: Member) -> None:
-        """And it is answered."""
-        if member.state != "ready" or self._crew.ending:
-            return
-        if self.resets():
-            self.renew(member, lambda error: self._stays(member, error))
-        else:
-            member.stop(self._crew.options.timeout or 3600.0, False)
-
-    def _stays(self, member: Member, error: BaseException | None) -> None:
-        """The app could not be imported anew: the old one serves on. One that ended meanwhile `died` hears of."""
-        if error is not None and member.state == "ready" and not self._crew.ending:
-            log.error("worker %s goes on with the app that it has: %s", member.id, error)
-            self._again(member.id, member.generation, member.restarts, False, str(error))
-
-    def fill(self) -> None:
-        """Start spares: as many as there are workers."""
-        crew, places = self._crew, self._engine.router.places
-        if crew.ending or crew.broken or not self.single or self.resets():
-            return
-        while len(places) + len(self._spares) + self._coming < 2 * len(crew.ids) and self._coming < len(crew.ids):
-            self._coming += 1
-            self._number += 1
-            self._spare(self._number)
-
-    def _spare(self, worker: int) -> None:
-        crew = self._crew
-        there: list[Member] = []
-
-        def told(error: BaseException | None) -> None:
-            self._coming -= 1
-            if error is None and there:
-                if len(self._engine.router.places) < len(crew.ids):
-                    self._engine.router.places.append(there[0])
-                    self._engine.assign()
-                else:
-                    self._spares.append(there[0])
-                self.fill()
-                return
-            if crew.ending:
-                return
-            log.error("a spare worker could not be started: %s", error)
-            delay = self.restarts.ended(self._engine.loop.time(), False)
-            if delay is None:
-                crew.give_up(error if isinstance(error, SubpoolError) else PoolBroken(str(error)))
-            else:
-                self._engine.loop.call_later(delay, self.fill)
-
-        try:
-            member: Any = crew.add(worker, 1, 0)
-        except AppLoadError as error:
-            told(error)
-            return
-        there.append(member)
-        member.on_start = told

@@ -86,6 +86,9 @@ class Upkeep:
             if stood_still:
                 member.beat = now
             silent = now - member.beat
+            if silent > limit:
+                member.on_out()  # what it said may be unread: behind a pause, timers come first
+                silent = now - member.beat
             if silent > limit + self._engine.options.grace:
                 why = f"it has not answered its heartbeat for {silent:.1f} s"
                 member.time_out(why)

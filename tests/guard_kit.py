@@ -191,10 +191,10 @@ class Load:
 
 
 @contextlib.contextmanager
-def background(call: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
-    """Run `call` on a thread; the function given is its answer, or raises what it raised."""
+def background(call: Callable[[], Any], seconds: float = DEADLINE) -> Iterator[Callable[[], Any]]:
+    """Run `call` on a thread; the function given waits `seconds` for its answer, or raises what it raised."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as executor:
         future = executor.submit(call)
-        yield lambda: future.result(DEADLINE)
+        yield lambda: future.result(seconds)

@@ -20,42 +20,6 @@ from subpool.http.options import options
 from subpool.http.schema import json_schema
 from subpool.http.yamlfile import YAMLFile
 
-# Each line but the comments has one mistake, and the words that must be said of it.
-WRONG = """\
-bind: ["127.0.0.1"]  # bind[0]: is '127.0.0.1'; it must be HOST:PORT
-unix_mode: 0999  # unix_mode: is '999'; it must be an octal file mode
-backlog: 0  # backlog: is 0; it must be more than 0
-http_version: h2  # http_version: is 'h2'; it must be a list
-loop: uvlop  # loop: is 'uvlop'; it must be one of auto, asyncio, uvloop; did you mean 'uvloop'?
-server_header: " subpool"  # server_header: is ' subpool'; it must be printable ASCII
-date_header: yes  # date_header: is 'yes'; it must be true or false
-worker: 4  # worker: there is no such option; did you mean 'workers'?
-workers: -1  # workers: is -1; it must be more than 0
-isolation: subinterpeter  # isolation: is 'subinterpeter'; it must be one of
-interface: 3  # interface: is 3; it must be one of
-threads: two  # threads: is 'two'; it must be a whole number
-pythonpath: lib  # pythonpath: is 'lib'; it must be a list
-venv: /nowhere  # venv: is '/nowhere', which holds no pyvenv.cfg
-preload_app: 1  # preload_app: is 1; it must be true or false
-lifespan: of  # lifespan: is 'of'; it must be one of auto, on, off
-max_conections: 100  # max_conections: there is no such option; did you mean 'max_connections'?
-max_pending: 1.5  # max_pending: is 1.5; it must be a whole number
-max_body: 10MB  # max_body: is '10MB'; it must be a whole number
-timeout: 30s  # timeout: is '30s'; it must be a number
-graceful-timeout: 10  # graceful-timeout: there is no such option; did you mean 'graceful_timeout'?
-grace: .nan  # grace: is nan; it must be
-root_path: api  # root_path: is 'api'; it must start with '/'
-forwarded_allow_ips: [localhost]  # forwarded_allow_ips[0]: is 'localhost'; it must be an address
-certfile: /nowhere/cert.pem  # certfile: is '/nowhere/cert.pem', and there is no such file
-verify_client: required  # verify_client: is 'required', but ca_certs is not given
-tls_min_version: 1.1  # tls_min_version: is '1.1'; it must be one of 1.2, 1.3
-log_level: verbose  # log_level: is 'verbose'; it must be one of
-access_log_file: access.log  # access_log_file: is given, but access_log is off
-mounts:
-  - prefix: /api/  # mounts[0].prefix: is '/api/'; it must not end with '/'
-    app: api:app
-"""
-
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,21 +42,6 @@ def check(file: str, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[in
 
 
 # check
-
-
-def test_thirty_wrong_values_are_thirty_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = [
-        (number, line.partition("  # ")[2]) for number, line in enumerate(WRONG.splitlines(), 1) if "  # " in line
-    ]
-    assert len(expected) == 30
-    file = write(tmp_path, re.sub("  # .*", "", WRONG))
-    status, lines = check(file, capsys)
-    assert status == 1
-    assert len(lines) == 30
-    for (number, words), line in zip(expected, lines, strict=True):
-        assert line.startswith(f"{file}:{number}: {words}")
-    assert cli.main(["serve", "--config", file]) == 1, "and nothing is started"
-    assert capsys.readouterr() == ("", "\n".join(["subpool: error: 30 problems in the configuration", *lines, ""]))
 
 
 def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""The guard: what happens to server processes and to the guard itself, and what clients see of it. All is real."""
+"""The guard: what happens to server processes and to the guard itself, and what clients see of it. All is real.
+
+What fails under load is in `test_faults_guard`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,24 +33,6 @@ async def app(scope, receive, send):
 # the server process
 
 
-def test_a_killed_server_is_replaced(figure: Callable[[str], None]) -> None:
-    """Its clients lose what was under way; new ones wait in the queue of the socket, and are not refused."""
-    with Command() as server:
-        first, guard = server.pids()
-        assert guard == server.process.pid
-        begin = time.monotonic()
-        os.kill(first, signal.SIGKILL)
-        until(lambda: not alive(first))
-        second, parent = server.pids()
-        figure(f"served again after {time.monotonic() - begin:.2f} s")
-        assert second != first
-        assert parent == guard
-        server.said(f"server process {first} was killed by SIGKILL; another is started")
-        server.said(f"server process {second} is ready")
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-
-
 def test_a_killed_servers_worker_processes_end_with_it() -> None:
     with Command("guard_app:app", "--isolation", "process") as server:
         worker, first = server.pids()
@@ -59,25 +43,6 @@ def test_a_killed_servers_worker_processes_end_with_it() -> None:
         other, second = server.pids()
         assert (other, second) != (worker, first)
         assert alive(server.process.pid)
-
-
-def test_a_handler_that_aborts_its_process() -> None:
-    with Command() as server:
-        first, _ = server.pids()
-        server.fails("/abort")
-        assert server.pids()[0] != first
-        server.said("was killed by SIGABRT")
-
-
-def test_a_server_that_dies_again_and_again_ends_the_guard() -> None:
-    with Command("guard_app:app", "--max-restarts", "2") as server:
-        for _ in range(3):
-            pid, _ = server.pids()
-            os.kill(pid, signal.SIGKILL)
-            until(lambda pid=pid: not alive(pid))
-        assert server.wait() == 3
-        server.said("that is more than max_restarts=2 in restart_window=60 s")
-        assert server.refuses()
 
 
 def test_a_first_start_that_fails_ends_at_once() -> None:
@@ -97,16 +62,6 @@ def test_a_first_start_that_fails_ends_at_once() -> None:
     assert guarded[-1].startswith("subpool: error: cannot import")
 
 
-def test_a_first_start_that_crashes_says_so(tmp_path: Path) -> None:
-    (tmp_path / "crashing.py").write_text("import os\nos.abort()\n")
-    server = Command("crashing:app", cwd=str(tmp_path))
-    try:
-        assert server.wait() == 1
-        server.said("was killed by SIGABRT before it was ready")
-    finally:
-        server.end()
-
-
 def test_an_address_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -120,42 +75,6 @@ def test_an_address_that_is_taken() -> None:
 
 
 # the guard's end
-
-
-@pytest.mark.parametrize("isolation", ["subinterpreter", "process"])
-def test_without_its_guard_nothing_lives_on(isolation: str, figure: Callable[[str], None]) -> None:
-    """Not even what a handler blocks."""
-    with Command("guard_app:app", "--isolation", isolation) as server:
-        pid, parent = server.pids()
-        children = [pid] if isolation == "subinterpreter" else [pid, parent]
-        with background(lambda: server.fails("/freeze?600")):
-            server.accepted()
-            server.signal(signal.SIGKILL)
-            begin = time.monotonic()
-            until(lambda: not any(map(alive, children)))
-            figure(f"gone after {time.monotonic() - begin:.2f} s")
-        server.wait()
-        until(server.refuses)
-
-
-def test_a_drain_finishes_what_can_be_finished(fifo: Callable[[str], Fifo], figure: Callable[[str], None]) -> None:
-    started, gate, endless = fifo("started"), fifo("gate"), fifo("endless")
-    with Command("http_app:app", "--graceful-timeout", "4", "--pythonpath", APPS) as server:
-        with (
-            background(lambda: server.get(f"/gate?started={started}&gate={gate}")) as short,
-            background(lambda: server.fails(f"/forever?started={endless}")) as long,
-        ):
-            started.wait_sync()
-            endless.wait_sync()
-            begin = time.monotonic()
-            server.signal(signal.SIGTERM)
-            until(server.refuses)
-            assert time.monotonic() - begin < 4, "refused only when all was over"
-            gate.release()
-            assert short() == "through"
-            assert server.wait() == 0
-            figure(f"ended {time.monotonic() - begin - 4:+.2f} s from the deadline")
-            long()
 
 
 def test_a_server_that_hangs_is_killed_at_the_deadline() -> None:

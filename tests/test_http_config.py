@@ -80,7 +80,9 @@ def test_numbers_are_positive_and_numbers(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("given", "meant"), [(3, 3), ("2-8", {"min": 2, "max": 8}), ({"min": 1, "max": 1},) * 2])
 def test_workers_may_be_a_range(given: Any, meant: Any) -> None:
-    assert ServerConfig(app="a:b", workers=given).workers == meant
+    made = ServerConfig(app="a:b", workers=given)
+    assert made.workers == meant
+    assert made.model_dump(mode="json")["workers"] == meant
 
 
 @pytest.mark.parametrize(

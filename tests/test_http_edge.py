@@ -11,9 +11,8 @@ import json
 import logging
 import os
 import re
-import resource
 import select
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +36,6 @@ from http_kit import (
     cut,
     get,
     last,
-    process,
     replies,
     request,
     script,
@@ -638,6 +636,27 @@ def test_504(clocked: Site, fifo: Callable[[str], Fifo]) -> None:
         assert reply.closes or peer.ask(get("/hello")).body == b"Hello, World!"
 
 
+def test_a_server_that_stood_still_judges_nobody_by_it(clocked: Site, fifo: Callable[[str], Fifo]) -> None:
+    """Its clock has not gone on meanwhile: who asks right behind has all of the time."""
+    started, gate = fifo("started"), fifo("gate")
+    with clocked.peer() as peer:
+        assert peer.ask(get("/hello")).status == 200
+        still = threading.Event()
+
+        async def stand() -> None:
+            still.set()
+            time.sleep(1.0)  # noqa: ASYNC251  of a limit of 0.5 s
+
+        with ThreadPoolExecutor(1) as executor:
+            standing = executor.submit(clocked.call, stand())
+            assert still.wait(DEADLINE)
+            peer.send(get(f"/gate?started={started}&gate={gate}"))
+            standing.result()
+        started.wait_sync()
+        gate.release()
+        assert peer.reply().status == 200
+
+
 def test_504_for_wsgi(clocked: Site, fifo: Callable[[str], Fifo]) -> None:
     started = fifo("started")
     assert clocked.ask(get(f"/wsgi/spin?started={started}")).status == 504
@@ -763,32 +782,6 @@ def test_too_many_requests_are_503(fifo: Callable[[str], Fifo]) -> None:
         assert all((one.get("retry-after") or "").isdigit() for one in refused)
         gate.release()
         assert [one.status for one in executor.map(Peer.reply, [peers[0], *waiting])] == [200] * (len(waiting) + 1)
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU time that the process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_file_descriptors_left() -> None:
-    """EMFILE: open connections are served, nothing spins, accepting resumes."""
-    with process(limit=10) as (child, address), contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(Peer(address)) for _ in range(40)]
-        assert peers[0].ask(get("/hello")).status == 200
-        before = cpu(child.pid)
-        assert peers[0].quiet(1.0)
-        assert cpu(child.pid) - before < 0.5
-        assert peers[0].ask(get("/hello")).status == 200
-        for peer in peers[:30]:
-            peer.socket.close()
-        begin = time.monotonic()
-        assert peers[-1].ask(get("/hello")).status == 200
-        with Peer(address) as fresh:
-            assert fresh.ask(get("/hello")).status == 200
-        assert time.monotonic() - begin < 5.0
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 50
 
 
 # who is believed

@@ -66,6 +66,16 @@ def test_what_is_on_disk_is_there_after_a_restart(tmp_path: Path) -> None:
             assert site.server.pools[0].state.name == "state_app:app/a"
 
 
+@pytest.mark.parametrize("hooks", [False, True])
+def test_repeated_requests_find_their_mount(hooks: bool) -> None:
+    options: dict[str, Any] = {"hooks": {"on_request": "state_app:pass_on"}} if hooks else {}
+    mounts = [{"prefix": "/", "app": ASGI}, {"prefix": "/wsgi", "app": WSGI}]
+    with serving(mounts=mounts, **options) as site, site.peer() as peer:
+        for number in range(1, 5):
+            for path in ("/", "/wsgi"):
+                assert int(peer.ask(get(path)).body) == number
+
+
 def test_http2_finds_its_mount() -> None:
     httpx = pytest.importorskip("httpx")
     pytest.importorskip("h2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -35,6 +36,25 @@ async def test_an_app_that_ends_its_interpreter(make_pool: Any, path: str) -> No
         if isinstance(caught.value, WorkerLost):
             assert caught.value.started is True
         await works(pool)
+
+
+async def test_what_waits_in_an_interpreter_that_ends_is_lost_with_it(make_pool: Any, fifo: Any) -> None:
+    """It is cancelled there, but nobody gave it up."""
+    from subpool import AppError, WorkerLost
+
+    started, gate = fifo("started"), fifo("gate")
+    async with make_pool(workers=1) as pool:
+
+        async def patient() -> None:
+            with pytest.raises(WorkerLost, match="had begun"):
+                await pool.run_asgi(http_scope("/gate", query_string=f"started={started}&gate={gate}".encode()))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(patient)
+            await started.wait()
+            with pytest.raises((WorkerLost, AppError)):
+                await pool.run_asgi(http_scope("/exit"))
+        await works(pool, 1)
 
 
 async def test_a_wsgi_app_that_ends_its_interpreter(make_pool: Any) -> None:
@@ -102,6 +122,40 @@ async def test_the_other_workers_requests_live_on(make_pool: Any, isolation: str
             gate.release()
         assert answers == [b"through"]
         await works(pool)
+
+
+async def test_what_a_calm_worker_had_done_is_not_done_again(
+    make_pool: Any, isolation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds some answers back, and they die with it; nor is the call that killed it tried on another."""
+    from subpool import WorkerLost
+
+    if isolation != "process":
+        pytest.skip("would end the test itself")
+    calm = "from subpool.worker import worker\nworker.CALM, worker.LONG = 0, 10.0\n"
+    (tmp_path / "calmed.py").write_text(calm)  # from the start
+    monkeypatch.setattr("subpool.link.CALM", 0)
+    journal = tmp_path / "journal"
+    monkeypatch.setenv("FAULTS_JOURNAL", str(journal))
+    paths = [f"/id/{number}" for number in range(60)]
+    paths[25] = "/abort"
+    lost: list[str] = []
+
+    async def ask(path: str) -> None:
+        try:
+            await pool.run_asgi(http_scope(path))
+        except WorkerLost:
+            lost.append(path)
+
+    options = {"pythonpath": [tmp_path], "preload": ["calmed"], "window": 32, "lifespan": "off"}
+    async with make_pool("faults_app:app", **options) as pool:
+        async with anyio.create_task_group() as group:
+            for path in paths:
+                group.start_soon(ask, path)
+        assert pool.stats().restarts == 1
+    assert "/abort" in lost
+    begun = [line.split()[0] for line in journal.read_text().splitlines()]
+    assert len(begun) == len(set(begun)) >= 60 - len(lost)
 
 
 async def test_idle_death_is_noticed(make_pool: Any, isolation: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,70 @@ async def test_in_place_code_that_does_not_start_leaves_the_old(make_pool: Any, 
         assert {await ask() for _ in range(8)} == {b"three, longer stillthree, longer still"}
 
 
+async def test_renewals_do_not_add_up(make_pool: Any, isolation: str) -> None:
+    """By order, twice at once, and because of requests served: each worker has one replacement at a time."""
+    fresh(isolation)
+    async with make_pool(max_requests=20) as pool:
+        with anyio.fail_after(2 * DEADLINE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(pool.recycle)
+                group.start_soon(pool.recycle, 1)
+                while pool.stats().recycled < 6:
+                    await many(pool, 80)
+        await eventually(lambda: whole(pool))
+        assert sorted(worker.id for worker in pool.stats().workers) == [1, 2]
+
+
+async def test_recycling_waits_for_what_imports_older_code(make_pool: Any, isolation: str, fifo: Any, tmp_path: Path,
+                                                           ) -> None:  # fmt: skip
+    fresh(isolation)
+    started, gate = fifo("started"), fifo("gate")
+
+    def write(answer: str, text: str = "") -> None:
+        (tmp_path / "slow_app.py").write_text(
+            f"import gates\n{text}\n"
+            "async def app(scope, receive, send):\n"
+            "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+            f"    await send({{'type': 'http.response.body', 'body': b{answer!r}}})\n"
+        )
+
+    write("old")
+    async with make_pool("slow_app:app", pythonpath=[tmp_path], workers=1) as pool:
+        write("between", f"gates.signal({str(started)!r}); gates.block({str(gate)!r})")
+        with anyio.fail_after(DEADLINE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(pool.recycle)
+                await started.wait()
+                write("the newest of all")
+                group.start_soon(pool.recycle)
+                await anyio.lowlevel.checkpoint()
+                gate.release()
+        await eventually(lambda: whole(pool, 1))
+        assert (await pool.run_asgi(http_scope("/"))).body == b"the newest of all"
+
+
+async def test_recycling_takes_spares_too(make_pool: Any, isolation: str, tmp_path: Path) -> None:
+    """With a fresh worker for each request, those that are started ahead have the new code as well."""
+    fresh(isolation)
+
+    def write(answer: str) -> None:
+        (tmp_path / "changing_app.py").write_text(
+            "async def app(scope, receive, send):\n"
+            "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+            f"    await send({{'type': 'http.response.body', 'body': b{answer!r}}})\n"
+        )
+
+    write("old")
+    async with make_pool("changing_app:app", pythonpath=[tmp_path], workers=1, max_requests=1) as pool:
+        succession = pool.engine.crew.succession
+        await eventually(lambda: succession.spares.ready or succession.resets())
+        write("the newest of all")
+        with anyio.fail_after(DEADLINE):
+            await pool.recycle()
+            answers = [(await pool.run_asgi(http_scope("/"))).body for _ in range(3)]
+        assert answers == [b"the newest of all"] * 3
+
+
 async def test_in_place_one_request_each_goes_on_with_the_old(
     make_pool: Any, in_place: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -318,6 +383,19 @@ async def test_a_busy_worker_is_not_silent(make_pool: Any, fifo: Any, path: str)
                 gate.release()
         assert answers == [200]
         assert pool.stats().workers[0].restarts == 0
+
+
+async def test_an_answer_that_is_unread_is_no_silence(make_pool: Any) -> None:
+    """Behind a pause of the host's loop, timers may come before what workers have said meanwhile."""
+    async with make_pool(workers=1, heartbeat_timeout=0.2, grace=0.1) as pool:
+        engine = pool.engine
+        engine.upkeep._asked = 0.0
+        engine.upkeep._heartbeats(engine.loop.time(), False)
+        time.sleep(0.6)  # noqa: ASYNC251  the pause
+        engine.upkeep._heartbeats(engine.loop.time(), False)
+        await eventually(lambda: whole(pool, 1))
+        assert pool.stats().restarts == pool.stats().abandoned == 0
+        assert [worker.generation for worker in pool.stats().workers] == [1]
 
 
 async def test_the_pool_asks_for_a_fresh_process(make_pool: Any, isolation: str) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import proc_kit
 import pytest
-from ops_kit import command, serve, short_folder
+from ops_kit import Served, command, serve, short_folder
 
 pytest.importorskip("click")
 pytest.importorskip("pydantic")
@@ -30,6 +33,7 @@ from subpool.http.sources import Sources, load_config
 
 PASSWORD = "hunter2-of-the-key"
 OTHER = "hunter2-of-the-app"  # what an app reads from its environment
+REDIS = "redis://:hunter2-of-redis@127.0.0.1:1/0"
 SECRETS = [option for option in options().values() if option.secret]
 
 
@@ -47,7 +51,8 @@ def folder() -> Iterator[Path]:
 
 
 def environ(folder: Path, **more: str) -> dict[str, str]:
-    return {"XDG_RUNTIME_DIR": str(folder), "DATABASE_PASSWORD": OTHER, "PYTHONASYNCIODEBUG": "1", **more}
+    return {"XDG_RUNTIME_DIR": str(folder), "DATABASE_PASSWORD": OTHER, "REDIS_URL": REDIS, "PYTHONASYNCIODEBUG": "1",
+            **more}  # fmt: skip
 
 
 def told(*arguments: str, **variables: str) -> str:
@@ -65,12 +70,12 @@ def ask(port: int, path: str) -> str:
 
 
 @pytest.mark.parametrize("source", ["variable", "file", "option"])
-@pytest.mark.parametrize("isolation", ["subinterpreter", "process"])
-def test_a_servers_life(source: str, isolation: str, folder: Path) -> None:
+@pytest.mark.parametrize(("isolation", "guard"), [("subinterpreter", "--guard"), ("process", "--no-guard")])
+def test_a_servers_life(source: str, isolation: str, guard: str, folder: Path) -> None:
     file = folder / "subpool.yaml"
     given = {"certfile": str(folder / "cert.pem"), "keyfile": str(folder / "key.pem"), "log_level": "debug",
              "access_log": "json", "metrics_bind": "127.0.0.1:0", "isolation": isolation}  # fmt: skip
-    variables, arguments = environ(folder), ["--config", str(file)]
+    variables, arguments = environ(folder), ["--config", str(file), guard]
     if source == "variable":
         variables["SUBPOOL_KEYFILE_PASSWORD"] = PASSWORD
     elif source == "file":
@@ -87,13 +92,33 @@ def test_a_servers_life(source: str, isolation: str, folder: Path) -> None:
             said.append(told(*words, **environ(folder)))
         said.append(told("config", "show", "asgi_app:app", *arguments, **variables))
         assert "***" in said[-1]
+        if guard == "--guard":
+            said += what_a_guard_does(served, file, port)
         said.append(told("stop", **environ(folder)))
         assert said[-1] == "0\nstopped\n\n"
         assert served.end() == 0
         said.append(served.said)
     everything = "\n".join(said)
-    assert PASSWORD not in everything
-    assert OTHER not in everything
+    assert "hunter2" not in everything
+
+
+def what_a_guard_does(served: Served, file: Path, port: int) -> list[str]:
+    """Reload, an upgrade that cannot be, another process in place of one that was killed. The arguments of all."""
+    served.process.send_signal(signal.SIGHUP)
+    served.wait_for("(?s)reloaded:.*reloaded:")  # the first was the command's
+    given = json.loads(file.read_text())
+    file.write_text(json.dumps({**given, "workers": 0, "keyfile_pasword": PASSWORD}))
+    served.process.send_signal(signal.SIGUSR2)
+    served.wait_for("this one goes on")
+    file.write_text(json.dumps(given))
+    lines = []
+    if sys.platform == "linux":
+        (child,) = proc_kit.children(served.pid)
+        lines = [Path(f"/proc/{child}/cmdline").read_text()]
+        os.kill(child, signal.SIGKILL)
+        served.wait_for("is ready")
+        assert ask(port, "/hello").startswith("HTTP/1.1 200 ")
+    return lines
 
 
 def test_a_start_that_fails(folder: Path) -> None:

@@ -29,9 +29,10 @@ pytest.importorskip("httptools")
 pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 
+import proc_kit
+from proc_kit import MB
 from soak_load import MOUNTS, Load
 
-MB = 1 << 20
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 SHORT = 15.0
 FILE = 300_000  # bytes of the file that is sent
@@ -47,26 +48,6 @@ class Served:
         self.port = port
         self._said = said
 
-    def rss(self) -> int:
-        """Bytes of the process."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def _links(self) -> list[str]:
-        folder, links = f"/proc/{self.process.pid}/fd", []
-        for name in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                links.append(os.readlink(f"{folder}/{name}"))
-        return links
-
-    def fds(self) -> int:
-        return len(self._links())
-
-    def sockets(self) -> int:
-        return sum(link.startswith("socket:") for link in self._links())
-
-    def threads(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/task"))
-
     def said(self) -> str:
         self._said.seek(0)
         return self._said.read()
@@ -74,7 +55,7 @@ class Served:
     def settle(self, sockets: int) -> None:
         """Wait until the server has seen that its clients are gone. If it does not, the figures will tell."""
         end = time.monotonic() + DEADLINE
-        while self.sockets() > sockets and time.monotonic() < end:
+        while proc_kit.sockets(self.process.pid) > sockets and time.monotonic() < end:
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -118,13 +99,18 @@ def soak(folder: Path, seconds: float, limit: int) -> None:
     with served(folder) as server:
         load = Load(server.port, seed, str(folder / "file"), content)
         print(f"\nseed {seed}", flush=True)
-        idle, sockets = server.fds(), server.sockets()
+        pid = server.process.pid
+
+        def figures() -> tuple[int, int, int]:
+            return proc_kit.rss(pid), len(proc_kit.descriptors(pid)), proc_kit.threads(pid)
+
+        (_, idle, _), sockets = figures(), proc_kit.sockets(pid)
         asyncio.run(load.run(seconds / 10))
         server.settle(sockets)
-        rss, fds, threads = server.rss(), server.fds(), server.threads()
+        rss, fds, threads = figures()
         asyncio.run(load.run(seconds - seconds / 10))
         server.settle(sockets)
-        rss_after, fds_after, threads_after = server.rss(), server.fds(), server.threads()
+        rss_after, fds_after, threads_after = figures()
         print(f"soak: seed {seed}, {seconds:.0f} s, {sum(load.visits.values())} connections, {load.requests} requests, "
               f"RSS {rss / MB:.1f} -> {rss_after / MB:.1f} MB, fds {idle} -> {fds} -> {fds_after}, "
               f"threads {threads} -> {threads_after}, {len(load.errors)} errors; {dict(load.visits)}")  # fmt: skip

@@ -23,6 +23,12 @@ VERSION: Final = 2  # of marshal: without references between objects, which cost
 LOAN_SIZE: Final = 16 * 1024  # bytes; below, copying inside the batch is cheaper than an item of its own
 LOAN: Final = False  # stands where a body would: the next lent item is it
 
+# What is sent together, which saves wake-ups while every call is short: see docs/design.md, "Channels".
+CALM: Final = 20000  # calls without a long one after which a worker counts as calm, for the host and for itself
+ITEM: Final = 4  # calls in one item of work to a calm worker: what shares an item cannot be taken back apart
+TOGETHER: Final = 8  # answers that a calm worker sends at a time
+UNTOLD: Final = TOGETHER - 1 + ITEM  # calls that a calm worker may have begun while the host knows of none of them
+
 OVERHEAD: Final = 64  # bytes that a WebSocket message counts beyond its own, where it is sent ahead
 
 # host to worker, on the work lane

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from pydantic import BaseModel
+
 from ..state.options import masked
 from .config import Location, MountConfig
 from .options import Option, options
@@ -45,11 +47,15 @@ def settings(sources: Sources) -> list[Setting]:
 
 def _setting(sources: Sources, location: Location, option: Option, value: Any) -> Setting:
     hidden = option.secret and value is not None
+    if isinstance(value, BaseModel):  # hooks
+        value = value.model_dump(exclude_none=True)
     value = masked(value) if isinstance(value, str) else value
     return Setting(dotted(location), HIDDEN if hidden else value, sources.origin(location))
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict) and all(isinstance(one, list) for one in value.values()):
+        return "; ".join(f"{name}: {', '.join(names)}" for name, names in value.items())
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     text = f"{value:g}" if isinstance(value, float) else str(value)

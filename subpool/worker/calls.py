@@ -351,4 +351,5 @@ class Calls:
     def failed(self, call: int, error: BaseException) -> None:
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             raise error
-        self._worker.post(error_frame(call, error))
+        if not (self._worker.broken and isinstance(error, asyncio.CancelledError)):
+            self._worker.post(error_frame(call, error))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .. import here
 from .._interpreters import gil_enabled
 from ..channels import frames as f
-from ..channels.frames import Frame
+from ..channels.frames import CALM, TOGETHER, Frame
 from ..channels.lane import Buffer, LaneClosed, Receiver, Sender
 from ..errors import AppLoadError, SubpoolError, to_wire
 from . import logs, shield
@@ -26,9 +26,7 @@ from .together import Together
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
 SWITCH_INTERVAL = 0.001  # seconds
-CALM = 20000  # calls; after so many that took less than
-LONG = 0.001  # seconds each, answers are sent
-TOGETHER = 8  # at a time
+LONG = 0.001  # seconds; after CALM calls that took less, answers are sent TOGETHER
 ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
 
 _starting = threading.Lock()  # workers that share one interpreter start one at a time
@@ -67,6 +65,7 @@ class Worker:
         self.steward: Steward | None = None
         self._resetting: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[float]
+        self.broken = False  # it ends because an app ended it: what is cancelled now is lost, which the host will say
         self.modules: frozenset[str] = frozenset()  # that were there before the app
 
     def __repr__(self) -> str:
@@ -341,7 +340,11 @@ def _live(worker: Worker) -> None:
         worker.together = Together.join(worker.setup["pool"])
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(worker.run())
+            try:
+                runner.run(worker.run())
+            except BaseException:
+                worker.broken = True
+                raise
     except Interrupted:
         pass
     finally:

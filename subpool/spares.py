@@ -1,0 +1,116 @@
+"""A fresh worker for each call, with `max_requests=1`: workers that are started ahead of the calls they will serve.
+
+A worker leaves the places when it gets its call, a spare takes its place, and another spare is started.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .errors import AppLoadError, PoolBroken, SubpoolError
+
+if TYPE_CHECKING:
+    from .member import Member
+    from .succession import Succession
+
+log = logging.getLogger("subpool")
+
+
+class Spares:
+    """Of one crew: as many as it has workers. `ready` are those that wait for a place."""
+
+    def __init__(self, succession: Succession) -> None:
+        self._succession = succession
+        self._crew = succession.crew
+        self._engine = succession.crew.engine
+        self.ready: list[Member] = []
+        self._coming = 0  # that are starting
+        self._since = 0.0  # those that were started before are not used any more
+        self._number = succession.crew.options.most_workers  # the highest id of a spare
+
+    def __repr__(self) -> str:
+        return f"<Spares: {len(self.ready)} ready, {self._coming} starting>"
+
+    def left(self, member: Member) -> None:
+        """A worker has ended: it is no spare any more."""
+        if member in self.ready:
+            self.ready.remove(member)
+        self.fill()
+
+    def used(self, member: Member) -> None:
+        """The worker has got its request."""
+        places = self._engine.router.places
+        if member in places:
+            places.remove(member)
+        if self._succession.resets():
+            return
+        if self.ready:
+            self._engine.router.places.append(self.ready.pop(0))
+        self.fill()
+
+    def over(self, member: Member) -> None:
+        """And it is answered."""
+        if member.state != "ready" or self._crew.ending:
+            return
+        if self._succession.resets():
+            self._succession.renew(member, lambda error: self._stays(member, error))
+        else:
+            member.stop(self._crew.options.timeout or 3600.0, False)
+
+    def _stays(self, member: Member, error: BaseException | None) -> None:
+        """The app could not be imported anew: the old one serves on. Of one that ended meanwhile its crew hears."""
+        if error is not None and member.state == "ready" and not self._crew.ending:
+            log.error("worker %s goes on with the app that it has: %s", member.id, error)
+            self._succession.again(member.id, member.generation, member.restarts, False, str(error))
+
+    def fill(self) -> None:
+        """Start spares: as many as there are workers."""
+        crew, places = self._crew, self._engine.router.places
+        if crew.ending or crew.broken or not self._succession.single or self._succession.resets():
+            return
+        while len(places) + len(self.ready) + self._coming < 2 * len(crew.ids) and self._coming < len(crew.ids):
+            self._coming += 1
+            self._number += 1
+            self._start(self._number)
+
+    def drop(self, asked: float) -> None:
+        """Use none that imported its app before that time; others are started in their place."""
+        self._since = asked
+        ready, self.ready = self.ready, []
+        for spare in ready:
+            self._succession.dismiss(spare)
+        self.fill()
+
+    def _start(self, worker: int) -> None:
+        crew = self._crew
+        there: list[Member] = []
+
+        def told(error: BaseException | None) -> None:
+            self._coming -= 1
+            if error is None and there:
+                if there[0].imports_at < self._since:
+                    self._succession.dismiss(there[0])
+                elif len(self._engine.router.places) < len(crew.ids):
+                    self._engine.router.places.append(there[0])
+                    self._engine.assign()
+                else:
+                    self.ready.append(there[0])
+                self.fill()
+                return
+            if crew.ending:
+                return
+            log.error("a spare worker could not be started: %s", error)
+            delay = self._succession.restarts.ended(self._engine.loop.time(), False)
+            if delay is None:
+                crew.give_up(error if isinstance(error, SubpoolError) else PoolBroken(str(error)))
+            else:
+                self._engine.loop.call_later(delay, self.fill)
+
+        try:
+            member: Any = crew.add(worker, 1, 0)
+        except AppLoadError as error:
+            told(error)
+            return
+        there.append(member)
+        member.on_start = told
