@@ -3,7 +3,7 @@
 # make test    the whole suite, two files at a time   TESTS="tests/test_pool.py -k lifespan" picks some, JOBS=0 one by one
 # make test-core   the channel, isolation, runner and pool tests, with few dependencies
 # make soak    the tests that run for minutes
-# make perf-calls, perf-fairness, perf-loans, perf-sleeps   measure; ARGS="--rounds 3" is passed on (see perf/README.md)
+# make perf-calls, perf-fairness, perf-loans, perf-sleeps, perf-state   measure; ARGS="--rounds 3" is passed on (see perf/README.md)
 # make lint    ruff and mypy --strict
 # make clean   remove environments, caches and build products
 #
@@ -17,7 +17,7 @@ EXAMPLE ?= examples/demo
 SERVE ?= demo_asgi:app
 PYTEST_ARGS ?=
 JOBS ?= 2
-CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py)
+CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py tests/test_state*.py)
 
 ifeq ($(strip $(PYTHON)),)
 VENV := .venv
@@ -33,7 +33,7 @@ PY := $(VENV)/bin/python
 # An environment whose interpreter has gone, or whose folder was moved, is made again.
 $(shell scripts/make-env --check '$(VENV)' '$(PYTHON)')
 
-.PHONY: demo serve test test-core core-env soak perf-calls perf-fairness perf-loans perf-sleeps lint clean
+.PHONY: demo serve test test-core core-env soak perf-calls perf-fairness perf-loans perf-sleeps perf-state lint clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.stamp-server
@@ -54,7 +54,7 @@ core-env: $(VENV)/.stamp-test-core
 soak: $(VENV)/.stamp-test
 	$(PY) -m pytest -m soak --timeout 900 $(PYTEST_ARGS) $(TESTS)
 
-perf-calls perf-fairness perf-loans perf-sleeps: $(VENV)/.stamp-base
+perf-calls perf-fairness perf-loans perf-sleeps perf-state: $(VENV)/.stamp-base
 	$(PY) -m perf.$(@:perf-%=%) $(ARGS)
 
 lint: $(VENV)/.stamp-dev
