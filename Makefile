@@ -18,7 +18,7 @@ EXAMPLE ?= examples/demo
 SERVE ?= demo_asgi:app
 PYTEST_ARGS ?=
 JOBS ?= 2
-CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py)
+CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py tests/test_state*.py)
 
 ifeq ($(strip $(PYTHON)),)
 VENV := .venv

@@ -16,6 +16,7 @@ from .types import Response, WSGIResponse
 
 if TYPE_CHECKING:
     from .pool import Pool
+    from .state.space import Space
 
 
 class BlockingPool:
@@ -73,6 +74,11 @@ class BlockingPool:
     def recycle(self, worker: int | None = None) -> None:
         """See `Pool.recycle`."""
         self._call(self._pool.recycle, worker)
+
+    @property
+    def state(self) -> Space:
+        """See `Pool.state`; usable from any thread."""
+        return self._pool.state
 
     def stats(self) -> PoolStats:
         """See `Pool.stats`."""

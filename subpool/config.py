@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from .hooks import Hooks
 
+from .state.key import check_namespace
+from .state.options import StateOptions, parse
+
 ISOLATION: Final = ("auto", "subinterpreter", "thread", "process")
 INTERFACES: Final = ("auto", "asgi", "wsgi")
 LIFESPANS: Final = ("auto", "on", "off")
@@ -39,6 +42,8 @@ class PoolOptions:
     - `max_age`, `max_memory` (bytes): the same by age and size
     - `heartbeat_timeout`: a worker silent for so long is replaced; None: never
     - `max_abandoned`: workers that never ended; with more, a server asks its guard for a fresh process
+    - `state`: the store of `subpool.state`, a URL or a mapping (see `state.options`); `state_namespace`: the part of it
+      that is this pool's (default: the app's name); pools that name the same one share it
     - `hooks`: functions on the host that see requests, responses, errors and workers: `subpool.Hooks`
     """
 
@@ -68,6 +73,8 @@ class PoolOptions:
     max_memory: int | None = None
     heartbeat_timeout: float | None = 30.0
     max_abandoned: int = 8
+    state: str | Mapping[str, Any] | StateOptions = "memory:"
+    state_namespace: str | None = None
     hooks: Hooks | None = None
 
     @property
@@ -128,6 +135,10 @@ class PoolOptions:
             if isinstance(getattr(self, name), (str, bytes)):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a list")
         object.__setattr__(self, "pythonpath", tuple(os.path.abspath(os.fspath(p)) for p in self.pythonpath))
+        object.__setattr__(self, "state", parse(self.state))
+        if self.state_namespace is None:
+            object.__setattr__(self, "state_namespace", self.app or "default")
+        check_namespace(self.state_namespace)
         if self.venv is not None and not (Path(self.venv) / "pyvenv.cfg").is_file():
             raise ValueError(f"venv is {os.fspath(self.venv)!r}, which holds no pyvenv.cfg")
 
@@ -147,7 +158,12 @@ class PoolOptions:
             "threads": self.threads,
             "max_concurrency": self.max_concurrency,
             "log_level": log_level,
+            "state": self._state(pool),
         }
+
+    def _state(self, pool: int) -> dict[str, Any]:
+        store = parse(self.state)
+        return {"namespace": self.state_namespace, **store.setup(pool)}
 
 
 def check_name(field: str, name: Any) -> None:

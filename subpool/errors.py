@@ -152,13 +152,28 @@ class WebSocketUnsupported(SubpoolError):
         self.message = message
 
 
+class StateError(SubpoolError):
+    """The shared state cannot be used as asked: see `subpool.state`."""
+
+
+class StateFull(StateError):
+    """The store holds `max_entries` or `max_bytes`, or its disk is full. Nothing was changed."""
+
+
+class StateUnavailable(StateError):
+    """The store did not answer in time, or cannot be reached. The text says whether a change may have been made."""
+
+
 class ClientGone(SubpoolError, OSError):
     """Raised by `send()` in the app after the client has left (ASGI HTTP spec 2.4, "Disconnected client")."""
 
 
 _ON_THE_WIRE = {
     cls.__name__: cls
-    for cls in (AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout, WebSocketUnsupported)
+    for cls in (
+        *(AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout, WebSocketUnsupported),
+        *(StateError, StateFull, StateUnavailable),
+    )
 }
 
 

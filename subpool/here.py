@@ -7,11 +7,13 @@ Python 3.14, is taken to belong to the worker that came last.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 _worker: ContextVar[Any] = ContextVar("subpool_worker")
+_namespace: ContextVar[str | None] = ContextVar("subpool_namespace", default=None)
 _living: list[Any] = []  # in this interpreter
+_pools: dict[int, dict[str, Any]] = {}  # open ones, of which this is the host: their workers' setup
 
 
 def enter(worker: Any) -> None:
@@ -38,3 +40,37 @@ def worker() -> Any:
     if not _living:
         raise RuntimeError("this works in a worker of subpool only, and no worker runs in this interpreter")
     return _living[-1]
+
+
+def within(namespace: str) -> Context:
+    """A copy of this context, in which `namespace` is another than the pool's: a mount's."""
+    context = copy_context()
+    context.run(_namespace.set, namespace)
+    return context
+
+
+def namespace() -> str | None:
+    """The namespace of the mount that the caller serves; None: its pool's own."""
+    return _namespace.get()
+
+
+def opened(setup: dict[str, Any]) -> None:
+    """A pool whose host this is was opened. `setup`: what its workers are told."""
+    _pools[setup["pool"]] = setup
+
+
+def closed(pool: int) -> None:
+    """It was closed."""
+    _pools.pop(pool, None)
+
+
+def setup() -> dict[str, Any]:
+    """The setup of the caller's worker, or, on the host, that of the one open pool. `RuntimeError` if there are none or
+    several: then it is to be said which."""
+    if _worker.get(None) is None and not _living:
+        if len(_pools) == 1:
+            return next(iter(_pools.values()))
+        if _pools:
+            raise RuntimeError(f"{len(_pools)} pools are open here: say which, as in pool.state.get(...)")
+        raise RuntimeError("this works in a worker of subpool, or where a pool is open, and neither is the case")
+    return worker().setup  # type: ignore[no-any-return]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import marshal
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from . import config, hostloop
+from . import config, here, hostloop
 from .call import Call, StreamCall
 from .channels import frames as f
 from .engine import Engine
 from .environ import check_environ
 from .errors import PoolClosed, SubpoolError
 from .scope import ScopeTemplate, pack
+from .state import place
 from .stats import PoolStats
 from .stream import Exchange, Stream, WebSocketSession
 from .types import Receive, Response, Scope, Send, WSGIResponse
@@ -23,6 +25,7 @@ from .types import Receive, Response, Scope, Send, WSGIResponse
 if TYPE_CHECKING:
     from .asgi import PoolApp
     from .blocking import BlockingPool
+    from .state.space import Space
     from .worker_hooks import WorkerHooks
 
 _UNSET: Any = object()
@@ -49,6 +52,7 @@ class Pool:
         self.options = config.make(app, options)
         self._engine: Engine | None = None
         self._functions: dict[str, bool] = {}  # names that were checked
+        self._setup: dict[str, Any] | None = None  # while it is open: what its workers are told
         self.told: WorkerHooks | None = None  # who hears of workers
 
     def __repr__(self) -> str:
@@ -66,6 +70,7 @@ class Pool:
         if self._engine is not None:
             raise RuntimeError("this pool is or was open; make another one")
         engine = Engine(self.options, hostloop.current())
+        self._open_state(engine)
         if self.options.hooks is not None:
             from .worker_hooks import WorkerHooks
 
@@ -77,6 +82,7 @@ class Pool:
             engine.upkeep.start()
         except BaseException:
             await engine.close(0.0)
+            self._close_state()
             raise
         self._engine = engine
         return self
@@ -88,9 +94,28 @@ class Pool:
         """End the pool: what runs has `drain` seconds (default 0.7 `close_timeout`), then it is cut. A second call
         does nothing. Over within `close_timeout`, come what may."""
         if self._engine is not None:
-            await self._engine.close(self.options.close_timeout if drain is None else drain)
+            try:
+                await self._engine.close(self.options.close_timeout if drain is None else drain)
+            finally:
+                self._close_state()
             if self.options.hooks is not None and self.told is not None:
                 await self.told.settle()
+
+    def _open_state(self, engine: Engine) -> None:
+        self._setup = setup = self.options.setup(engine.id, 0, "host", 0)
+        if setup["state"]["place"] is not None:
+            place.hold(setup["state"]["place"])
+        here.opened(setup)
+
+    def _close_state(self) -> None:
+        setup, self._setup = self._setup, None
+        if setup is None:
+            return
+        here.closed(setup["pool"])
+        if (spaces := sys.modules.get("subpool.state.spaces")) is not None:
+            spaces.close(setup)
+        if setup["state"]["place"] is not None:
+            place.release(setup["state"]["place"])
 
     def _open(self) -> Engine:
         engine = self._engine
@@ -107,6 +132,17 @@ class Pool:
     def isolation(self) -> str:
         """The isolation kind that was chosen."""
         return self._open().crew.kind
+
+    @property
+    def state(self) -> Space:
+        """What the workers share, as they have it: `pool.state.get(key)` and the other functions of `subpool.state`.
+        They wait for the store (a Redis, a disk) on the thread that calls them."""
+        self._open()
+        if self._setup is None:
+            raise PoolClosed("the pool is closed")
+        from .state import spaces
+
+        return spaces.of(self._setup)
 
     def stats(self) -> PoolStats:
         """A frozen snapshot."""

@@ -1,6 +1,4 @@
-"""A Flask app that counts its visits and caches what is slow to compute.
-
-Both live in the worker: each worker counts its own visits and computes once for itself.
+"""A Flask app that counts its visits and caches what is slow to compute, in the state that all workers share.
 
 subpool serve flask_cache:app --pythonpath examples/guides
 curl http://127.0.0.1:8000/
@@ -9,19 +7,17 @@ curl 'http://127.0.0.1:8000/api/primes?below=1000'
 
 from __future__ import annotations
 
-import itertools
-from functools import lru_cache
-
 from flask import Flask, Response, abort, jsonify, request
 
+from subpool import state
+
 app = Flask(__name__)
-visits = itertools.count(1)
 
 
 @app.get("/")
 def index() -> str:
-    """How often this worker was asked."""
-    return f"Visits to this worker: {next(visits)}\n"
+    """How often this site was asked, whichever worker answered."""
+    return f"Visits: {state.incr('visits')}\n"
 
 
 @app.get("/api/primes")
@@ -30,10 +26,10 @@ def data() -> Response:
     below = request.args.get("below", 100, type=int)
     if not 0 < below <= 100_000:
         abort(400, "below must be from 1 to 100000")
-    return jsonify(below=below, primes=primes(below), hits=primes.cache_info().hits)
+    found = state.cached(primes, below, ttl=300)  # computed once for all workers, and again after 5 minutes
+    return jsonify(below=below, primes=found, hits=state.cache_stats()["hits"])
 
 
-@lru_cache(maxsize=32)
 def primes(below: int) -> list[int]:
     """The sieve of Eratosthenes."""
     is_prime = bytearray([1]) * below

@@ -47,8 +47,9 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_WSGI: ("CALL_WSGI", "id", "app", "runner", "environ", "body"),
     CALL_EXCHANGE: ("CALL_EXCHANGE", "id", "app", "runner", "head", "body"),
     CALL_FUNCTION: ("CALL_FUNCTION", "id", "function", "arguments"),
-    CALL_HTTP: ("CALL_HTTP", "id", "app", "runner", "request", "body"),  # answered in WIRE frames; see `worker.http`
-    CALL_WEBSOCKET: ("CALL_WEBSOCKET", "id", "app", "runner", "head", "ahead"),  # an exchange; it takes no call's place
+    # `namespace`: the state's, of a mount that has another than its pool. Answered in WIRE frames; see `worker.http`
+    CALL_HTTP: ("CALL_HTTP", "id", "app", "namespace", "request", "body"),
+    CALL_WEBSOCKET: ("CALL_WEBSOCKET", "id", "app", "namespace", "head", "ahead"),  # an exchange; takes no call's place
     PING: ("PING",),  # say something as soon as the loop runs
     EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body. None: see TAKEN
     ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed

@@ -30,11 +30,14 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ..config import check_name, check_range
+from ..state.key import check_namespace
+from ..state.options import EVICTION, parse
 from .addresses import check_peer, check_prefix, check_root_path, parse_bind
 
 GROUPS: Final = {
     "server": "Server",
     "pool": "Pool",
+    "state": "State",
     "limits": "Limits",
     "clocks": "Clocks",
     "proxies": "Behind a proxy",
@@ -134,6 +137,35 @@ Workers = Annotated[
     PlainSerializer(lambda value: value),  # else a range, which is no number, is warned of
     WithJsonSchema(_RANGE),
 ]
+
+
+def _state(value: Any, handler: Callable[[Any], str]) -> str:
+    """A URL, or a mapping of what it is made of; always a URL then."""
+    try:
+        return parse(value).text
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error).removeprefix("state ")) from None
+
+
+def _namespace(value: str) -> str:
+    try:
+        check_namespace(value)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("state_namespace ")) from None
+    return value
+
+
+_STATE: Final = {"anyOf": [
+    {"type": "string", "pattern": "^(memory:|sqlite:///|rediss?://|unix://)"},
+    {"type": "object", "additionalProperties": False, "properties": {
+        "url": {"type": "string"},
+        "max_entries": {"type": "integer", "minimum": 1},
+        "max_bytes": {"type": "integer", "minimum": 1},
+        "eviction": {"enum": list(EVICTION)},
+    }},
+]}  # fmt: skip
+State = Annotated[str, WrapValidator(_state), WithJsonSchema(_STATE)]
+Namespace = Annotated[str, AfterValidator(_namespace)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 AppName = Annotated[str, AfterValidator(_app)]
@@ -223,6 +255,7 @@ class MountConfig(BaseModel):
     pythonpath: list[Text] | None = _option("pool", "Folders put before sys.path in the workers", None)
     venv: Venv | None = _option("pool", "Virtual environment whose packages the workers use", None)
     lifespan: Lifespan | None = _option("pool", "Lifespan of ASGI apps: supported, required or never called", None)
+    state_namespace: Namespace | None = _option("state", "Part of the state; mounts that name one share it", None)
     max_body: Count | None = _option("limits", "Largest request body; a larger one is answered with 413", None)
     timeout: Seconds | None = _option("clocks", "Until a response must have started; then 504", None)
     hooks: Annotated[MountHooks, BeforeValidator(_joined)] | None = _option(
@@ -260,6 +293,13 @@ class ServerConfig(BaseModel):
     preload_app: bool = _option("pool", "Import the app before a worker counts as ready", True)
     preload: list[str] = _option("pool", "Further modules that workers import at their start", [])
     lifespan: Lifespan = _option("pool", "Lifespan of ASGI apps: supported, required or never called", "auto")
+
+    state: State = _option(
+        "state", "Store of what workers share: memory:, sqlite:///PATH or redis://HOST:PORT/DB, see below", "memory:"
+    )  # fmt: skip
+    state_namespace: Namespace | None = _option(
+        "state", "Part of the state for all mounts together; each has its own without", None
+    )
 
     max_connections: Count = _option("limits", "Connections open at once", 10000)
     max_pending: Count = _option("limits", "Requests that wait for a worker; one more is answered with 503", 1024)

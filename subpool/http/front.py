@@ -52,14 +52,22 @@ class Connection(Protocol):
 
 
 class Mount:
-    """One app under its prefix: `engine` runs it, `app` is its name there (None: the engine's own)."""
+    """One app under its prefix: `engine` runs it, `app` is its name there (None: the engine's own), `namespace` its
+    part of the state (None: the pool's own)."""
 
     def __init__(
-        self, prefix: str, engine: Engine, app: str | None, timeout: float | None, max_body: int | None
+        self,
+        prefix: str,
+        engine: Engine,
+        app: str | None,
+        timeout: float | None,
+        max_body: int | None,
+        namespace: str | None = None,
     ) -> None:
         self.prefix = prefix
         self.engine = engine
         self.app = app
+        self.namespace = namespace
         self.timeout = timeout if timeout is not None else NEVER
         self.max_body = max_body if max_body is not None else NEVER
         self.hooks: Chain | None = None  # of its requests; `within` those of the server

@@ -6,7 +6,10 @@ finds that out at the start, and the whole group runs in processes.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..state.options import parse
 
 if TYPE_CHECKING:
     from .config import ServerConfig
@@ -19,6 +22,9 @@ OPTIONS: Final = (
 )  # fmt: skip
 
 
+_numbers = itertools.count(1)
+
+
 class Spec(NamedTuple):
     """One mounted app. `prefix` is "" at the root."""
 
@@ -26,6 +32,7 @@ class Spec(NamedTuple):
     app: str
     timeout: float | None
     max_body: int | None
+    namespace: str
 
 
 class Group(NamedTuple):
@@ -36,7 +43,8 @@ class Group(NamedTuple):
 
 
 def groups(config: ServerConfig) -> list[Group]:
-    """The groups of `config`: for each option a mount's own value, else the server's."""
+    """The groups of `config`: for each option a mount's own value, else the server's. They share one store."""
+    store = parse(config.state).shared(f"server.{next(_numbers)}").text
     found: dict[str, Group] = {}
     mounts: list[tuple[str, Any]] = [("", config)] if config.app else []
     mounts += [("" if mount.prefix == "/" else mount.prefix, mount) for mount in config.mounts]
@@ -48,9 +56,12 @@ def groups(config: ServerConfig) -> list[Group]:
 
         options = {name: own(name) for name in OPTIONS}
         options["timeout"] = config.timeout
+        options["state"] = store
         group = found.setdefault(repr(sorted(options.items())), Group(options, []))
-        group.specs.append(Spec(prefix, mount.app, own("timeout"), own("max_body")))
+        namespace = own("state_namespace") or mount.app + prefix
+        group.specs.append(Spec(prefix, mount.app, own("timeout"), own("max_body"), namespace))
     for group in found.values():
+        group.options["state_namespace"] = group.specs[0].namespace
         if group.options["preload_app"]:
             modules = [spec.app.partition(":")[0] for spec in group.specs[1:]]
             group.options["preload"] = [*group.options["preload"], *dict.fromkeys(modules)]

@@ -140,7 +140,7 @@ class H1(Requests, asyncio.Protocol):
             return
         call.mount = mount
         request = (self._site, call.method, url, rest, self.client, KEEP_ALIVE)
-        call.frame = (f.CALL_HTTP, call.id, mount.app, None, request, b"")
+        call.frame = (f.CALL_HTTP, call.id, mount.app, mount.namespace, request, b"")
         self._submit(call, mount)
 
     def _remember(self, call: HTTPCall, line: bytes, rest: bytes) -> None:

@@ -133,7 +133,8 @@ class HookedH1(H1):
         site = self.front.site(self.listener, mount, request.scheme, self.listener.server)
         known = (call.block or call.headers) if headers is None else headers
         asked = (site, request.method, request.target, known, request.client, call.flags)
-        call.frame = (f.CALL_HTTP, call.id, mount.app, None, asked, None if call.streamed else b"".join(call.parts))
+        body = None if call.streamed else b"".join(call.parts)
+        call.frame = (f.CALL_HTTP, call.id, mount.app, mount.namespace, asked, body)
         self._submit(call, mount)
         if call is self._current:
             if call.complete:

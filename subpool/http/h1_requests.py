@@ -120,7 +120,7 @@ class Requests(Reader, Writer):
             parts = call.parts
             body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
         request = (site, call.method, call.url, call.block or call.headers, client, call.flags)
-        call.frame = (f.CALL_HTTP, call.id, mount.app, None, request, body)
+        call.frame = (f.CALL_HTTP, call.id, mount.app, mount.namespace, request, body)
         self._submit(call, mount)
 
     def _submit(self, call: HTTPCall, mount: Mount) -> None:

@@ -111,7 +111,7 @@ class H2Call(Upload):
             self.client = client
         site = front.site(listener, mount, scheme, listener.server)
         request = (site, self.method, self.url, headers, client, HTTP2)
-        self.frame = (f.CALL_HTTP, self.id, mount.app, None, request, body)
+        self.frame = (f.CALL_HTTP, self.id, mount.app, mount.namespace, request, body)
         front.requests += 1
         self.started_at = front.now if front.access is None else front.loop.time()
         try:

@@ -128,7 +128,7 @@ class HookedH2Call(H2Call):
             if headers is None and not self.request.forwarded:
                 known = self.request.block or known
             asked = (site, request.method, request.target, known, request.client, HTTP2)
-            self.frame = (f.CALL_HTTP, self.id, mount.app, None, asked, body)
+            self.frame = (f.CALL_HTTP, self.id, mount.app, mount.namespace, asked, body)
             self._submit(mount, turn)
 
     def _submit(self, mount: Mount, turn: Turn) -> None:

@@ -131,7 +131,9 @@ class Server:
             pool.engine.on_exhausted = self._on_exhausted
             for spec in group.specs:
                 app = None if spec.app == pool.options.app else spec.app
-                mounts.append(mount := Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body))
+                namespace = None if spec.namespace == pool.options.state_namespace else spec.namespace
+                mount = Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body, namespace)
+                mounts.append(mount)
                 own = hooks.mounts.get(spec.prefix) if hooks is not None else None
                 if hooks is not None and own is not None and (chain := own.chain()) is not None:
                     mount.hooks = chain.within(hooks.chain())

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
+from ..state.options import masked
 from .config import Location, MountConfig
 from .options import Option, options
 from .sources import Sources, dotted
@@ -48,6 +49,7 @@ def _setting(sources: Sources, location: Location, option: Option, value: Any) -
     hidden = option.secret and value is not None
     if isinstance(value, BaseModel):  # hooks
         value = value.model_dump(exclude_none=True)
+    value = masked(value) if isinstance(value, str) else value
     return Setting(dotted(location), HIDDEN if hidden else value, sources.origin(location))
 
 

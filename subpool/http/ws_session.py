@@ -51,7 +51,7 @@ class Session(Call):
     ) -> None:  # fmt: skip
         """`number`: the request's; `offers`: the extensions that the client offers."""
         self.id = number
-        self.frame = (f.CALL_WEBSOCKET, number, mount.app, None, pack(scope), AHEAD)
+        self.frame = (f.CALL_WEBSOCKET, number, mount.app, mount.namespace, pack(scope), AHEAD)
         self.phase = OPENING
         self._front = front
         self._mount = mount

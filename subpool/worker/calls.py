@@ -11,6 +11,7 @@ import marshal
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from .. import here
 from ..channels import frames as f
 from ..channels.frames import Frame
 from ..environ import from_scope
@@ -27,6 +28,7 @@ from .wsgi import WSGICalls
 if TYPE_CHECKING:
     from .worker import Worker
 
+MOUNTED = (f.CALL_HTTP, f.CALL_WEBSOCKET)  # may be for a mount with a namespace of its own
 CANCELLED = 4096  # cancellations remembered of calls that had not arrived
 
 
@@ -66,6 +68,9 @@ class Calls:
     def begin(self, frame: Frame) -> None:
         """Begin a call that came from the work lane."""
         op, call, name = frame[0], frame[1], frame[2]
+        if frame[3] is not None and op in MOUNTED:
+            here.within(frame[3]).run(self.begin, (op, call, name, None, *frame[4:]))
+            return
         if self._cancelled and call in self._cancelled:
             del self._cancelled[call]
             self.failed(call, asyncio.CancelledError())

@@ -317,6 +317,8 @@ def main(setup: dict[str, Any], lanes: Lanes) -> None:
     try:
         _live(worker)
     finally:
+        if not worker.shared and (state := sys.modules.get("subpool.state")) is not None:
+            state.closed()
         here.leave(worker)
 
 

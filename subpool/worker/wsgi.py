@@ -152,7 +152,7 @@ class WSGICalls:
                 loop.call_soon_threadsafe(self._free, call)
 
         self.steps[call] = Step()
-        self._pool().submit(on_thread)
+        self._submit(on_thread)
         self._worker.post((f.STARTED, call))
 
     async def exchange(self, call: int, app: App, scope: dict[str, Any]) -> None:
@@ -192,8 +192,16 @@ class WSGICalls:
             worker.loop.call_soon_threadsafe(ended, error)  # behind everything that it posted
 
         self.steps[call] = Step()
-        self._pool().submit(on_thread)
+        self._submit(on_thread)
         await over
+
+    def _submit(self, on_thread: Callable[[], None]) -> None:
+        """Run it on a thread, in the namespace of the mount that is served."""
+        namespace = here.namespace()
+        if namespace is None:
+            self._pool().submit(on_thread)
+        else:
+            self._pool().submit(here.within(namespace).run, on_thread)
 
     def _pool(self) -> Executor:
         if self._executor is None:
