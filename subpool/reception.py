@@ -65,6 +65,7 @@ class Reception:
     """
 
     def __init__(self, sock: socket.socket, converse: Converse, clients: int) -> None:
+        sock.setblocking(False)
         self._sock = sock
         self._converse = converse
         self._most = clients
@@ -73,6 +74,10 @@ class Reception:
 
     def __len__(self) -> int:
         return len(self._clients)
+
+    def leave(self) -> None:
+        """Accept no more."""
+        self._accepting.cancel()
 
     async def close(self) -> None:
         """Accept no more, cut all connections. A second call does nothing."""

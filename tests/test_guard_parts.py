@@ -87,14 +87,18 @@ def test_what_a_guard_inherits_is_told_once() -> None:
     one, other = socket.socketpair()
     with one, other:
         os.set_inheritable(other.fileno(), True)
-        environ = {VARIABLE: json.dumps([one.fileno(), [["127.0.0.1:0", other.fileno(), 0, False]]])}
-        assert inherited(environ) == Inherited(one.fileno(), [Socket("127.0.0.1:0", other.fileno(), 0, True)])
+        environ = {VARIABLE: json.dumps([one.fileno(), [["127.0.0.1:0", other.fileno(), 0, False, ""]], [[1], [2]]])}
+        assert inherited(environ) == Inherited(
+            one.fileno(), [Socket("127.0.0.1:0", other.fileno(), 0, True)], [[1], [2]]
+        )
         assert environ == {}
         assert not os.get_inheritable(other.fileno())
     assert inherited({}) is None
 
 
-@pytest.mark.parametrize("text", ["", "x", "[]", "[1]", "{}", "[0, 0]", '[99999, [["a", 99998, 0]]]', '["a", []]'])
+@pytest.mark.parametrize(
+    "text", ["", "x", "[]", "[1]", "{}", "[0, 0, 0]", '[99999, [["a", 99998, 0, 0, ""]], []]', '["a", [], []]']
+)
 def test_a_variable_that_no_guard_set(text: str) -> None:
     with pytest.raises(OSError, match=VARIABLE):
         inherited({VARIABLE: text})
@@ -102,7 +106,7 @@ def test_a_variable_that_no_guard_set(text: str) -> None:
 
 def test_what_is_handed_over(tmp_path: Path) -> None:
     sockets = [["unix:x", os.open(tmp_path, os.O_RDONLY), 7, False]]
-    (tmp_path / "given").write_text(json.dumps([{"workers": 2}, sockets, ["python", "-m", "subpool"], []]))
+    (tmp_path / "given").write_text(json.dumps([{"workers": 2}, sockets, ["python", "-m", "subpool"], [], []]))
     os.set_inheritable(sockets[0][1], True)
     given = take(os.open(tmp_path / "given", os.O_RDONLY))
     assert (given.config, given.sockets, given.before) == ({"workers": 2}, [Socket(*sockets[0])], None)
@@ -123,7 +127,7 @@ def test_a_guard_loads_little() -> None:
     assert not new & {"logging", "asyncio", "pydantic", "click", "yaml", "uvloop", "anyio", "ssl", "ctypes"}
     ours = {name for name in new if name.startswith("subpool")}
     parts = {f"subpool.guard.{name}" for name in
-             ("boot", "caught", "diary", "guard", "handover", "link", "upgrade", "ward")}  # fmt: skip
+             ("boot", "caught", "diary", "guard", "handover", "link", "relay", "size", "upgrade", "ward")}  # fmt: skip
     assert ours == {"subpool", "subpool.guard", "subpool.restarts", *parts}
 
 

@@ -335,11 +335,6 @@ def combinations(data: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(binds, list) and metrics in binds and not str(metrics).endswith(":0"):
         yield ("metrics_bind",), f"is {metrics!r}, which bind names already"
     processes = data.get("processes")
-    if isinstance(processes, int) and processes > 1:
-        if data.get("control_socket") not in (None, "auto", "none"):
-            yield ("control_socket",), "is a path, which several processes cannot share: leave it auto"
-        if data.get("metrics_bind") is not None:
-            yield ("metrics_bind",), "is an address, which several processes cannot share"
     if data.get("guard") is False and isinstance(processes, int) and processes > 1:
         yield ("processes",), f"is {processes}, but without the guard there is one process"
     one, every = data.get("max_header"), data.get("max_headers_size")

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PoolClosed, SubpoolError
@@ -48,7 +48,8 @@ class Server:
         self.on_fresh: Callable[[], None] | None = None  # who is asked for a process in place of this one
         self.on_stop: Callable[[], None] | None = None  # who is asked to end it
         self.guard: int | None = None  # the pid of who watches this process
-        self.successor = False  # of a process that may still have addresses
+        self.place = 1  # among the server processes of a guard
+        self.ask_all: Callable[[str, float, dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
         self._worn = False  # a process in place of this one was asked for
         self.addresses: list[str] = []
         self.pools: list[Pool] = []
@@ -57,7 +58,7 @@ class Server:
         self._bindings = bindings
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._operations = Operations(self)
+        self.operations = Operations(self)
 
     def __repr__(self) -> str:
         return f"<Server {', '.join(self.addresses) or 'not started'}>"
@@ -71,7 +72,7 @@ class Server:
         access = AccessLog(config.access_log) if config.access_log != "off" else None
         front = self.front = Front(config, loop, access)
         try:
-            await self._operations.start()
+            await self.operations.start()
             if self._bindings is None:
                 bindings: list[Binding] = []
                 self._bindings = bindings
@@ -147,7 +148,7 @@ class Server:
 
     async def run(self, ready: Callable[[], None] | None = None) -> int:
         """`serve` without signals; calls `ready` once it has started."""
-        self._operations.serving = True
+        self.operations.serving = True
         await self.start()
         if ready is not None:
             ready()
@@ -214,7 +215,7 @@ class Server:
         for failed in await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True):
             if failed is not None and not isinstance(failed, SubpoolError):
                 log.error("a pool could not be closed", exc_info=failed)
-        await self._operations.close()
+        await self.operations.close()
 
     def _accepting(self) -> bool:
         return any(acceptor.busy for acceptor in self._acceptors)
@@ -272,13 +273,26 @@ class Server:
         """How many each pool has, or is about to have again."""
         return [len({one.id for one in pool.stats().workers if one.state != "stopping"}) for pool in self.pools]
 
-    async def scale(self, count: int | None = None, *, delta: int = 0) -> list[int]:
-        """`count` workers in every pool, or `delta` more than there are, but one at least; how many each has then."""
+    def size(self) -> list[int | None]:
+        """How many each pool should have; None where it finds that by itself."""
+        return [
+            len(pool.engine.crew.ids) if pool.options.least_workers == pool.options.most_workers else None
+            for pool in self.pools
+        ]
+
+    async def scale(
+        self, count: int | None = None, *, delta: int = 0, counts: Sequence[int | None] = ()
+    ) -> list[int]:
+        """`count` workers in every pool, or `delta` more than there are, but one at least; how many each has then.
+
+        `counts`: for each pool, where it is not None.
+        """
         if self.state != "ready":
             raise PoolClosed(f"the server is {self.state}")
         found = []
-        for pool, there in zip(self.pools, self.workers(), strict=True):
-            wanted = max(1, there + delta if count is None else count)
+        for number, (pool, there) in enumerate(zip(self.pools, self.workers(), strict=True)):
+            own = counts[number] if counts else None
+            wanted = own or max(1, there + delta if count is None else count)
             pool.engine.crew.scale(wanted)
             found.append(wanted)
         log.info("scaled: %s workers", ", ".join(map(str, found)))
