@@ -126,8 +126,8 @@ def test_a_guard_loads_little() -> None:
     new = {name for name in loaded - before if not name.startswith("encodings")}
     assert not new & {"logging", "asyncio", "pydantic", "click", "yaml", "uvloop", "anyio", "ssl", "ctypes"}
     ours = {name for name in new if name.startswith("subpool")}
-    parts = {f"subpool.guard.{name}" for name in
-             ("boot", "caught", "diary", "guard", "handover", "link", "relay", "size", "upgrade", "ward")}  # fmt: skip
+    parts = {f"subpool.guard.{name}" for name in ("boot", "caught", "diary", "events", "guard", "handover", "link",
+                                                  "relay", "size", "upgrade", "ward")}  # fmt: skip
     assert ours == {"subpool", "subpool.guard", "subpool.restarts", *parts}
 
 

@@ -12,20 +12,18 @@ Rules:
 
 from __future__ import annotations
 
-import heapq
-import os
-import selectors
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from ..restarts import BROKEN, FRESH, Restarts
 from .caught import Caught, name_of
 from .diary import Diary
-from .handover import Handover, Socket, take
+from .events import Events
+from .handover import Handover, close, take
 from .link import Link, Message
 from .relay import HEARD, Relay
 from .size import Size
@@ -45,9 +43,7 @@ class Guard:
         self._before = None if given.before is None else Link(socket.socket(fileno=given.before), blocking=False)
         self._diary = Diary(given.config["log_level"], given.config["log_file"])
         self._restarts = Restarts(given.config["max_restarts"], given.config["restart_window"])
-        self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = 0
+        self._events = Events()
         self._wards: set[Ward] = set()
         self._upgrade: Upgrade | None = None
         self._upgrade_wanted = False
@@ -74,41 +70,21 @@ class Guard:
         """Guard until the end; the status."""
         with Caught() as caught:
             self._guard(caught)
-        self._selector.close()
-        _close(self._sockets, self._before is not None)
+        self._events.close()
+        close(self._sockets, self._before is not None)
         if self._upgrade is not None:
             self._upgrade.release()
         return self._status
 
     def _guard(self, caught: Caught) -> None:
-        self._watch(caught, lambda: self._on_signals(caught))
+        self._events.watch(caught, lambda: self._on_signals(caught))
         self._start(1, None)
         while self._wards or not self._stopping:
-            self._watch_room()
-            wait = None if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())
-            for key, _ in self._selector.select(wait):
-                key.data()
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
+            self._events.turn()
 
     def _on_signals(self, caught: Caught) -> None:
         for number in dict.fromkeys(caught.take()):
             self._does[number](number)
-
-    def _watch(self, what: Any, does: Callable[[], object]) -> None:
-        self._selector.register(what, selectors.EVENT_READ, does)
-
-    def _watch_room(self) -> None:
-        """A link that has something to send wakes us when there is room."""
-        for key in list(self._selector.get_map().values()):
-            if isinstance(key.fileobj, Link):
-                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if key.fileobj.unsent else 0)
-                if events != key.events:
-                    self._selector.modify(key.fileobj, events, key.data)
-
-    def _later(self, seconds: float, does: Callable[[], None]) -> None:
-        self._numbers += 1
-        heapq.heappush(self._timers, (time.monotonic() + seconds, self._numbers, does))
 
     # server processes: their start
 
@@ -124,7 +100,7 @@ class Guard:
         if old is not None:
             old.successor = ward
         self._wards.add(ward)
-        self._watch(ward.link, lambda: self._listen(ward))
+        self._events.watch(ward.link, lambda: self._listen(ward))
 
     def _listen(self, ward: Ward) -> bool:
         """Take what it says now. False when it says no more."""
@@ -133,8 +109,7 @@ class Guard:
         ward.link.flush()
         messages = ward.link.receive()
         if messages is None:
-            self._selector.unregister(ward.link)
-            ward.link.close()
+            self._events.end(ward.link)
             return False
         for message in messages:
             event = ward.hear(message)
@@ -144,6 +119,7 @@ class Guard:
                 self._relay(ward, message)
             elif event == "fresh" and ward.state == "ready" and ward.successor is None:
                 self._diary.info(f"server process {ward.pid} asks for a fresh one in its place")
+                ward.worn = message["worn"]
                 self._start(ward.place, ward)
             elif event == "stop" and not self._stopping:
                 self._diary.info("told to stop: draining")
@@ -181,9 +157,7 @@ class Guard:
             if status is not None:
                 while ward.link.fileno() >= 0 and self._listen(ward):
                     pass  # its last words
-                if ward.link.fileno() >= 0:
-                    self._selector.unregister(ward.link)
-                    ward.link.close()
+                self._events.end(ward.link)
                 self._wards.discard(ward)
                 ward.ended()
                 self._ended(ward, status)
@@ -200,6 +174,8 @@ class Guard:
             self._stop(1)
         elif status == FRESH and ward.state == "ready":
             self._start(ward.place, None)
+        elif ward.told and ward.old in self._wards and not ward.old.worn:  # new code that does not start
+            self._diary.error(f"{what}; the one that it was to replace goes on")
         elif status == BROKEN:  # as it has said
             self._stop(BROKEN)
         else:
@@ -214,7 +190,7 @@ class Guard:
         wait = self._restarts.ended(time.monotonic(), proved)
         if wait is not None:
             self._diary.error(f"{what}; another is started" + (f" in {wait:.2f} s" if wait else ""))
-            self._later(wait, lambda: self._start(place, old))
+            self._events.later(wait, lambda: self._start(place, old))
         elif old is not None:
             self._diary.error(f"{what}; the one that it was to replace goes on")
         else:
@@ -235,7 +211,7 @@ class Guard:
         self._status = 128 + number
         for ward in self._wards:
             ward.kill()
-        self._later(1.0, self._wards.clear)  # what cannot even be killed is left
+        self._events.later(1.0, self._wards.clear)  # what cannot even be killed is left
 
     def _stop(self, status: int, taken: Sequence[str] = ()) -> None:
         """Listen no more, drain all, end with `status`. `taken`: the sockets that another guard goes on with; those
@@ -245,7 +221,7 @@ class Guard:
         operations = [one for one in self._sockets if one.use and one.name not in taken]
         for ward in self._wards:
             self._drain(ward, [one.use for one in operations])
-        _close([one for one in self._sockets if one not in operations], self._before is not None)
+        close([one for one in self._sockets if one not in operations], self._before is not None)
         self._sockets = operations
         if self._upgrade is not None:
             self._upgrade.cancel()
@@ -262,7 +238,7 @@ class Guard:
                 self._diary.error(f"server process {ward.pid} did not end within {limit:g} s: it is killed")
                 ward.kill()
 
-        self._later(limit, late)
+        self._events.later(limit, late)
 
     # what else signals ask for
 
@@ -290,8 +266,8 @@ class Guard:
             asker.link.send({"do": "told", "id": message["id"], "answers": answers, "uptime": up})
 
         relay = Relay(do, more, wards, done)
-        self._later(HEARD, relay.look)
-        self._later(message["seconds"], relay.end)
+        self._events.later(HEARD, relay.look)
+        self._events.later(message["seconds"], relay.end)
 
     def _start_upgrade(self) -> None:
         if self._stopping:
@@ -308,15 +284,14 @@ class Guard:
             self._diary.error(f"a new guard cannot be started: {error.strerror}")
             return
         self._diary.info(f"a new guard is started: {upgrade.pid}")
-        self._watch(upgrade.link, lambda: self._hear_upgrade(upgrade))
+        self._events.watch(upgrade.link, lambda: self._hear_upgrade(upgrade))
 
     def _hear_upgrade(self, upgrade: Upgrade) -> None:
         if upgrade.link.fileno() < 0:  # closed a moment ago
             return
         messages = upgrade.link.receive()
         if messages is None:
-            self._selector.unregister(upgrade.link)
-            upgrade.link.close()
+            self._events.end(upgrade.link)
         for message in messages or ():
             upgrade.names = message["names"]
             self._diary.info(f"guard {upgrade.pid} has taken over: draining")
@@ -327,28 +302,9 @@ class Guard:
 
     def _upgrade_failed(self, upgrade: Upgrade) -> None:
         self._diary.error(f"the new guard {upgrade.pid} ended with status {upgrade.poll()}; this one goes on")
-        if upgrade.link.fileno() >= 0:
-            self._selector.unregister(upgrade.link)
+        self._events.end(upgrade.link)
         upgrade.release()
         self._upgrade = None
-
-
-def _close(sockets: Sequence[Socket], shared: bool) -> None:
-    """Close them, and remove the files of unix sockets; if `shared`, not those of the guard before."""
-    for one in sockets:
-        os.close(one.fd)
-        if not (shared and one.shared):
-            _remove(one.name, one.inode)
-
-
-def _remove(name: str, inode: int) -> None:
-    """As `unix_sockets.remove`, which the guard does not load."""
-    path = name.removeprefix("unix:")
-    try:
-        if inode and os.stat(path).st_ino == inode:
-            os.unlink(path)
-    except OSError:
-        pass
 
 
 def main(arguments: Sequence[str]) -> int:

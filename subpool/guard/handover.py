@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .boot import command
@@ -156,3 +156,20 @@ def take(fd: int) -> Handover:
     for inheritable in (*link, *(one.fd for one in given.sockets)):
         os.set_inheritable(inheritable, False)
     return given
+
+
+def close(sockets: Sequence[Socket], shared: bool) -> None:
+    """Close them, and remove the files of unix sockets; if `shared`, not those of the guard before."""
+    for one in sockets:
+        os.close(one.fd)
+        if not (shared and one.shared):
+            _remove(one.name.removeprefix("unix:"), one.inode)
+
+
+def _remove(path: str, inode: int) -> None:
+    """As `unix_sockets.remove`, which the guard does not load."""
+    try:
+        if inode and os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        pass

@@ -67,7 +67,7 @@ class Served:
         server.guard = os.getppid()
         server.place = self._given["place"]
         server.ask_all = self._ask_all
-        server.on_fresh = lambda: self._tell("fresh")
+        server.on_fresh = lambda: self._tell("fresh", worn=server.worn)
         server.on_stop = lambda: self._tell("stop")
         server.operations.given = {
             use: Given(name, _socket(fd), ours) for use, (name, fd, ours) in self._given["operations"].items()

@@ -37,6 +37,7 @@ class Ward:
         self.old = old  # drains when this one is ready
         self.successor: Ward | None = None  # coming, in place of this one
         self.served = False
+        self.worn = False  # it must be replaced, or else it may go on as it is
         self.told = False  # that and why it did not start: nobody need say it again
         self.heard = 0  # the number of the last question that it took note of
         self.silent = False  # it took no note of one in time

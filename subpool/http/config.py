@@ -40,6 +40,7 @@ GROUPS: Final = {
     "tls": "TLS",
     "websocket": "WebSocket",
     "supervisor": "Supervisor",
+    "development": "Development",
     "logging": "Logging",
 }
 
@@ -58,6 +59,18 @@ def _app(value: str) -> str:
 def _file(value: str) -> str:
     if not os.path.isfile(value):
         raise ValueError(f"is {value!r}, and there is no such file")
+    return value
+
+
+def _folder(value: str) -> str:
+    if not os.path.isdir(value):
+        raise ValueError(f"is {value!r}, and there is no such directory")
+    return value
+
+
+def _glob(value: str) -> str:
+    if not value:
+        raise ValueError("is empty; it must be a glob such as '*.html'")
     return value
 
 
@@ -130,6 +143,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 AppName = Annotated[str, AfterValidator(_app)]
 File = Annotated[Text, AfterValidator(_file)]
+Folder = Annotated[Text, AfterValidator(_folder)]
+Glob = Annotated[Text, AfterValidator(_glob)]
 Venv = Annotated[Text, AfterValidator(_venv)]
 Bind = Annotated[str, AfterValidator(lambda value: parse_bind(value) and value)]
 Peer = Annotated[str, AfterValidator(check_peer)]
@@ -275,6 +290,13 @@ class ServerConfig(BaseModel):
     max_abandoned: Annotated[int, Field(ge=0)] = _option(
         "supervisor", "Workers that never ended; with more the server asks for a fresh process", 8
     )
+
+    reload: bool = _option("development", "Reload when files of the apps change; needs the extra reload", False)
+    reload_dir: list[Folder] = _option(
+        "development", "Directory that is watched, with those below; pythonpath and the current one without", []
+    )
+    reload_include: list[Glob] = _option("development", "Glob of files that count, besides *.py", [])
+    reload_exclude: list[Glob] = _option("development", "Glob of files that do not count, or a directory", [])
 
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"

@@ -23,11 +23,12 @@ from .binding import Binding, bind
 from .front import Front, Listener, Mount
 from .groups import groups
 from .h1 import H1
-from .operations import Operations
+from .operations import LONG, Operations
 from .signals import Signals
 
 if TYPE_CHECKING:
     from .config import ServerConfig
+    from .watcher import Watcher
 
 log = logging.getLogger("subpool")
 
@@ -50,7 +51,7 @@ class Server:
         self.guard: int | None = None  # the pid of who watches this process
         self.place = 1  # among the server processes of a guard
         self.ask_all: Callable[[str, float, dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
-        self._worn = False  # a process in place of this one was asked for
+        self.worn = False  # a process in place of this one was asked for
         self.addresses: list[str] = []
         self.pools: list[Pool] = []
         self.front: Front | None = None
@@ -59,6 +60,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self.operations = Operations(self)
+        self._watcher: Watcher | None = None
 
     def __repr__(self) -> str:
         return f"<Server {', '.join(self.addresses) or 'not started'}>"
@@ -73,6 +75,11 @@ class Server:
         front = self.front = Front(config, loop, access)
         try:
             await self.operations.start()
+            if config.reload and self.place == 1:
+                from .watcher import Watcher
+
+                self._watcher = Watcher(config, self._reload_all)
+                await self._watcher.start()
             if self._bindings is None:
                 bindings: list[Binding] = []
                 self._bindings = bindings
@@ -95,6 +102,8 @@ class Server:
             log.log(level, "listening on %s", address)
         for pool in self.pools:
             log.log(level, "%s", describe(pool, config))
+        if self._watcher is not None:
+            self._watcher.begin()
 
     async def _open_pools(self) -> list[Mount]:
         mounts: list[Mount] = []
@@ -173,8 +182,8 @@ class Server:
         self.request_stop()
 
     def _on_exhausted(self, why: str) -> None:
-        if not self._worn:
-            self._worn = True
+        if not self.worn:
+            self.worn = True
             log.warning("another process is to take the place of this one: %s", why)
             self.request_fresh()
 
@@ -194,6 +203,8 @@ class Server:
         behind its last response (background tasks) has what is left of the time, and not more than the pool allows.
         """
         self.state = "draining"
+        if self._watcher is not None:
+            await self._watcher.close()
         front = self.front
         now = asyncio.get_running_loop().time
         deadline = now() + drain
@@ -260,6 +271,13 @@ class Server:
                     return str(error)
             log.info("reloaded: %s", "; ".join(describe(pool, self.config) for pool in self.pools))
             return None
+
+    async def _reload_all(self) -> None:
+        """The server processes beside this one too."""
+        if self.ask_all is not None:
+            await self.ask_all("reload", LONG, {})
+        else:
+            await self.reload()
 
     async def recycle(self, worker: int) -> None:
         """Replace the workers of that number, one in each pool. `ValueError` if no pool has it."""
