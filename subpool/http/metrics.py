@@ -46,6 +46,7 @@ class Metrics:
         self._status = status
         self._reception: Reception | None = None
         self._unix: tuple[str, int] | None = None
+        self._left = False
 
     def __repr__(self) -> str:
         return f"<Metrics {self.address}, {len(self._reception or ())} clients>"
@@ -70,7 +71,8 @@ class Metrics:
         self._reception = Reception(sock, self._serve, CLIENTS)
 
     def leave(self) -> None:
-        """Accept nothing more, here; who is connected stays."""
+        """Accept nothing more, here: another server goes on with the address, and takes requests."""
+        self._left = True
         if self._reception is not None:
             self._reception.leave()
 
@@ -121,7 +123,7 @@ class Metrics:
         try:
             now = await self._status()
             if path == b"/readyz":
-                why = self._unready(now)
+                why = "" if self._left else self._unready(now)
                 status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
                 return status, f"{why or 'ready'}\n".encode(), TEXT
             accept = _ACCEPT.search(head)

@@ -96,7 +96,10 @@ class Operations:
         """The guard before this process's has no more use of its sockets."""
         for use, given in (self.given or {}).items():
             if not given.ours:
-                await self._open(use, given)
+                try:
+                    await self._open(use, given)
+                except (SubpoolError, OSError) as error:
+                    log.error("%s", error)
 
     def leave(self, kept: Sequence[str]) -> None:
         """Accept nothing more from the guard's sockets but those in `kept`: another guard goes on with them."""
