@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
@@ -80,6 +79,8 @@ def inherited(environ: MutableMapping[str, str]) -> Inherited | None:
 
 def become_guard(config: ServerConfig, before: Inherited | None) -> NoReturn:
     """Bind, and be the guard from now on. `OSError`: nothing is bound then."""
+    import tempfile  # the guard itself needs none: it loads four ways to compress
+
     from .. import unix_sockets
 
     there = list(before.sockets) if before is not None else []
