@@ -90,8 +90,10 @@ class Control:
             except Overlong:
                 await _reply(peer, {"error": f"a request has at most {LINE} bytes"})
                 return
+            peer.busy = True
             command, answer = await self._answer(line)
             await _reply(peer, answer)
+            peer.busy = False
             patience = None if command == "stop" and "result" in answer else PATIENCE
 
     async def _answer(self, line: bytes) -> tuple[str, dict[str, Any]]:
