@@ -3,7 +3,7 @@
 # make test    the whole suite, two files at a time   TESTS="tests/test_pool.py -k lifespan" picks some, JOBS=0 one by one
 # make test-core   the channel, isolation, runner and pool tests, with few dependencies
 # make soak    the tests that run for minutes
-# make perf-calls, perf-fairness, perf-loans   measure; ARGS="--rounds 3" is passed on (see perf/README.md)
+# make perf-calls, perf-fairness, perf-loans, perf-sleeps   measure; ARGS="--rounds 3" is passed on (see perf/README.md)
 # make lint    ruff and mypy --strict
 # make clean   remove environments, caches and build products
 #
@@ -33,7 +33,7 @@ PY := $(VENV)/bin/python
 # An environment whose interpreter has gone, or whose folder was moved, is made again.
 $(shell scripts/make-env --check '$(VENV)' '$(PYTHON)')
 
-.PHONY: demo serve test test-core core-env soak perf-calls perf-fairness perf-loans lint clean
+.PHONY: demo serve test test-core core-env soak perf-calls perf-fairness perf-loans perf-sleeps lint clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.stamp-server
@@ -54,7 +54,7 @@ core-env: $(VENV)/.stamp-test-core
 soak: $(VENV)/.stamp-test
 	$(PY) -m pytest -m soak --timeout 900 $(PYTEST_ARGS) $(TESTS)
 
-perf-calls perf-fairness perf-loans: $(VENV)/.stamp-base
+perf-calls perf-fairness perf-loans perf-sleeps: $(VENV)/.stamp-base
 	$(PY) -m perf.$(@:perf-%=%) $(ARGS)
 
 lint: $(VENV)/.stamp-dev

@@ -1,4 +1,4 @@
-"""Measurements of subpool, and the small apps that they run. `python -m perf.calls`, `.fairness`, `.loans`.
+"""Measurements of subpool, and the small apps that they run. `python -m perf.calls`, `.fairness`, `.loans`, `.sleeps`.
 
 What a worker imports is this file alone, so it needs the standard library only. No figure is compared with one of
 another run: whatever is compared is measured in turns in one process.

@@ -83,11 +83,11 @@ def pss(pid: int) -> float:
     return total / 1024
 
 
-def load(port: int, path: str, seconds: int, pid: int) -> Turn:
+def load(port: int, path: str, seconds: int, pid: int, clients: int = 64) -> Turn:
     """wrk for some seconds."""
     before = cpu_seconds(pid)
     done = subprocess.run(
-        ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}{path}"],
+        ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}{path}"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     used = cpu_seconds(pid) - before

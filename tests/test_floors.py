@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "types", "_interpreters"},
     {"config", "stats", "scope", "environ", "wsgi_io", "unix_sockets", "wire", "wire2", "channels", "here", "state",
-     "pubsub"},
+     "pubsub", "timed_loop", "aio"},
     {"worker", "importer", "interrupt", "runners"},
     {"isolation"},
     {"router", "restarts", "renewal", "elastic", "hostloop", "call", "clock", "link", "overdue", "hearing", "member",

@@ -338,11 +338,12 @@ def _live(worker: Worker) -> None:
     if worker.shared:
         worker.together = Together.join(worker.setup["pool"])
     try:
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(worker.run())
     except Interrupted:
         pass
     finally:
+        asyncio.set_event_loop(None)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -350,6 +351,18 @@ def _live(worker: Worker) -> None:
         worker.bye()
         if worker.steward is not None:
             worker.steward.join(5.0)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """asyncio's own, with a selector that keeps time where one is needed; or what the app's policy makes (uvloop)."""
+    loop = asyncio.new_event_loop()
+    if sys.platform == "linux" and type(loop) is asyncio.SelectorEventLoop:
+        loop.close()
+        from ..timed_loop import Loop
+
+        loop = Loop()
+    asyncio.set_event_loop(loop)  # a runner with a factory does not, and `plainly` runs code that asks for it
+    return loop
 
 
 def _own_interpreter(worker: Worker) -> None:
