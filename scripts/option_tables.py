@@ -58,6 +58,8 @@ def value(option: Option) -> str:
     elif option.kind == "choice":
         text = ", ".join(f"`{choice}`" for choice in option.choices)
     else:
+        if option.kind == "hook":
+            return "mapping of text, or of lists of text"
         text = {"mount": "mappings", "number": "seconds", "integer": "whole number", "text": "text"}[option.kind]
     return f"list of {text}" if option.many else text
 

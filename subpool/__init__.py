@@ -32,9 +32,11 @@ if TYPE_CHECKING:
         WebSocketUnsupported,
         WorkerLost,
     )
+    from .hooks import Hooks, Reload, WorkerInfo
     from .http.config import MountConfig, ServerConfig
     from .http.server import Server, serve
     from .pool import Pool
+    from .request import Request, ResponseHead
     from .scope import ScopeTemplate, build_scope
     from .stats import PoolStats, WorkerStats
     from .types import Response, WSGIResponse
@@ -44,11 +46,16 @@ __version__ = "0.1.0"
 _HOME = {
     "PoolApp": "asgi",
     "BlockingPool": "blocking",
+    "Hooks": "hooks",
+    "Reload": "hooks",
+    "WorkerInfo": "hooks",
     "MountConfig": "http.config",
     "ServerConfig": "http.config",
     "Server": "http.server",
     "serve": "http.server",
     "Pool": "pool",
+    "Request": "request",
+    "ResponseHead": "request",
     "ScopeTemplate": "scope",
     "build_scope": "scope",
     "PoolStats": "stats",
@@ -63,6 +70,7 @@ __all__ = [
     "BlockingPool",
     "ClientGone",
     "ConfigError",
+    "Hooks",
     "MountConfig",
     "NotIsolatable",
     "Pool",
@@ -72,7 +80,10 @@ __all__ = [
     "PoolOverloaded",
     "PoolStats",
     "PoolTimeout",
+    "Reload",
+    "Request",
     "Response",
+    "ResponseHead",
     "RunnerError",
     "ScopeTemplate",
     "Server",
@@ -82,6 +93,7 @@ __all__ = [
     "WebSocketClosed",
     "WebSocketDenied",
     "WebSocketUnsupported",
+    "WorkerInfo",
     "WorkerLost",
     "WorkerStats",
     "build_scope",

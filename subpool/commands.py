@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("subpool")
 
-METAVARS = {"text": "TEXT", "integer": "N", "number": "SECONDS", "mount": "PREFIX=APP"}
+METAVARS = {
+    "text": "TEXT", "integer": "N", "number": "SECONDS", "mount": "PREFIX=APP", "hook": "NAME=MODULE:FUNCTION",
+}  # fmt: skip
 
 
 class Commands(click.Group):
@@ -138,12 +140,25 @@ def _serve(config: str | None, **given: Any) -> int:
     from .guard.handover import become_guard, inherited
 
     before = inherited(os.environ)
-    loaded = with_current_directory(sources(config, given).config())
+    found = sources(config, given)
+    loaded = with_current_directory(found.config())
+    _check_hooks(loaded, found)
     if loaded.guard:
         become_guard(loaded, before)
     if before is not None:
         raise ConfigError(["guard: is off, but a guard asks this server to take its place"])
     return run(loaded)
+
+
+def _check_hooks(config: ServerConfig, found: Sources) -> None:
+    """Hooks are imported here too: only here is it known in which line they are named. `ConfigError`: what is wrong."""
+    if config.hooks is None and all(mount.hooks is None for mount in config.mounts):
+        return
+    from .http.hook_names import problems
+
+    wrong = problems(config)
+    if wrong:
+        raise ConfigError([found.tell(place, what) for place, what in wrong])
 
 
 def with_current_directory(config: ServerConfig) -> ServerConfig:

@@ -8,7 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .hooks import Hooks
 
 ISOLATION: Final = ("auto", "subinterpreter", "thread", "process")
 INTERFACES: Final = ("auto", "asgi", "wsgi")
@@ -36,6 +39,7 @@ class PoolOptions:
     - `max_age`, `max_memory` (bytes): the same by age and size
     - `heartbeat_timeout`: a worker silent for so long is replaced; None: never
     - `max_abandoned`: workers that never ended; with more, a server asks its guard for a fresh process
+    - `hooks`: functions on the host that see requests, responses, errors and workers: `subpool.Hooks`
     """
 
     app: str | None = None
@@ -64,6 +68,7 @@ class PoolOptions:
     max_memory: int | None = None
     heartbeat_timeout: float | None = 30.0
     max_abandoned: int = 8
+    hooks: Hooks | None = None
 
     @property
     def least_workers(self) -> int:
@@ -76,6 +81,13 @@ class PoolOptions:
         return self.workers["max"] if isinstance(self.workers, Mapping) else self.workers or 1
 
     def __post_init__(self) -> None:
+        if self.hooks is not None:
+            from .hooks import Hooks
+
+            if not isinstance(self.hooks, Hooks):
+                raise TypeError(f"hooks is {self.hooks!r:.60}; it must be a subpool.Hooks")
+            if self.hooks.mounts:
+                raise ValueError(f"hooks has some at {min(self.hooks.mounts)!r}; a pool has no mounts, a server has")
         if self.workers is None:
             object.__setattr__(self, "workers", os.process_cpu_count() or 1)
         if self.app is not None:

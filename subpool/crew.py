@@ -96,6 +96,8 @@ class Crew:
             self.members.remove(member)
             member.discard()
             raise AppLoadError(f"the system cannot start a worker: {error}") from error
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_start", member)
         return member
 
     # leaving
@@ -115,6 +117,8 @@ class Crew:
         self._doomed.discard(member)
         if member.state != "closed":
             self._leaving.add(member)
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_exit", member, member.cause, unexpected and not self.ending)
         if unexpected and not self.ending:
             log.error("worker %s ended unexpectedly: %s", member.id, member.cause or "its main returned")
             self.succession.died(member)
@@ -145,6 +149,8 @@ class Crew:
             if self.abandoned > self.options.max_abandoned and self.engine.on_exhausted is not None:
                 self.engine.on_exhausted(f"{self.abandoned} workers were abandoned, the last one because {why}")
         member.abandon(why)
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_exit", member, f"abandoned: {why}", not self.ending)
 
     def give_up(self, error: SubpoolError) -> None:
         """Too many workers ended, too often: the pool takes no calls any more."""

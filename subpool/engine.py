@@ -45,6 +45,7 @@ class Engine:
         self._dirty: list[Link] = []
         self.on_broken: Callable[[SubpoolError], None] | None = None  # workers ended too often: no calls any more
         self.on_exhausted: Callable[[str], None] | None = None  # too many workers were abandoned
+        self.on_worker: Callable[..., None] | None = None  # a worker starts, is ready, has ended: see `worker_hooks`
         self.crew = Crew(self)
         self.upkeep = Upkeep(self)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 
@@ -37,6 +37,8 @@ class HostLoop(Protocol):
 
     def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None: ...
 
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None: ...
+
     def add_reader(self, fd: int, callback: Callable[[], object]) -> None: ...
 
     def remove_reader(self, fd: int) -> None: ...
@@ -59,6 +61,7 @@ class AsyncioLoop:
 
     def __init__(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.waiter: Callable[[], Waiter] = loop.create_future
         self.time: Callable[[], float] = loop.time
         self.call_soon: Any = loop.call_soon
@@ -73,6 +76,11 @@ class AsyncioLoop:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             pass  # the loop is closed: nobody is left to be told
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._loop.create_task(function())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 _CANCELLED = object()
@@ -143,7 +151,7 @@ class TrioLoop:
             await self._trio.sleep(seconds)
             callback()
 
-        self._spawn(later)
+        self.spawn(later)
 
     def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None:
         try:
@@ -151,7 +159,7 @@ class TrioLoop:
         except self._trio.RunFinishedError:
             pass
 
-    def _spawn(self, function: Any) -> None:
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         trio = self._trio
 
         async def quiet() -> None:
@@ -175,7 +183,7 @@ class TrioLoop:
                     await wait(fd)
                     callback()
 
-        self._spawn(watch)
+        self.spawn(watch)
 
     def _unwatch(self, fd: int, what: str) -> None:
         scope = self._watching.pop((fd, what), None)

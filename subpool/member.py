@@ -60,6 +60,7 @@ class Member(Hearing):
         self.on_start: Callable[[BaseException | None], None] | None = None
         self.closed = anyio.Event()
         self.cause: str | None = None  # why it ended
+        self.exit_told = False  # to hooks
         self.threads_left: list[str] = []
         self._asking_back = False
         self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
@@ -136,6 +137,8 @@ class Member(Hearing):
         self.state = "ready"
         self.ready_at = self.beat = self.engine.loop.time()
         self._renewed_at = self.served + self.failed
+        if self.engine.on_worker is not None:
+            self.engine.on_worker("on_worker_ready", self)
 
     # renewal
 

@@ -14,7 +14,7 @@ from .call import Call, StreamCall
 from .channels import frames as f
 from .engine import Engine
 from .environ import check_environ
-from .errors import PoolClosed
+from .errors import PoolClosed, SubpoolError
 from .scope import ScopeTemplate, pack
 from .stats import PoolStats
 from .stream import Exchange, Stream, WebSocketSession
@@ -23,6 +23,7 @@ from .types import Receive, Response, Scope, Send, WSGIResponse
 if TYPE_CHECKING:
     from .asgi import PoolApp
     from .blocking import BlockingPool
+    from .worker_hooks import WorkerHooks
 
 _UNSET: Any = object()
 BODY_INLINE = f.LOAN_SIZE
@@ -35,10 +36,20 @@ class Pool:
     not start is an `AppLoadError` when the pool is entered.
     """
 
+    def __new__(cls, app: str | None = None, **options: Any) -> Self:
+        """A pool whose requests have hooks is of another class, so that the others pay nothing for them."""
+        hooks = options.get("hooks")
+        if cls is Pool and hooks is not None:
+            from .hooked_pool import HookedPool
+
+            return object.__new__(HookedPool)  # type: ignore[return-value]
+        return object.__new__(cls)
+
     def __init__(self, app: str | None = None, **options: Any) -> None:
         self.options = config.make(app, options)
         self._engine: Engine | None = None
         self._functions: dict[str, bool] = {}  # names that were checked
+        self.told: WorkerHooks | None = None  # who hears of workers
 
     def __repr__(self) -> str:
         state = "not open" if self._engine is None else repr(self._engine)
@@ -55,6 +66,12 @@ class Pool:
         if self._engine is not None:
             raise RuntimeError("this pool is or was open; make another one")
         engine = Engine(self.options, hostloop.current())
+        if self.options.hooks is not None:
+            from .worker_hooks import WorkerHooks
+
+            self.told = WorkerHooks(self.options.hooks, engine.loop)
+        if self.told is not None:
+            engine.on_worker = self.told.worker
         try:
             await engine.crew.open()
             engine.upkeep.start()
@@ -72,6 +89,8 @@ class Pool:
         does nothing. Over within `close_timeout`, come what may."""
         if self._engine is not None:
             await self._engine.close(self.options.close_timeout if drain is None else drain)
+            if self.options.hooks is not None and self.told is not None:
+                await self.told.settle()
 
     def _open(self) -> Engine:
         engine = self._engine
@@ -98,7 +117,18 @@ class Pool:
 
         `AppLoadError` if a replacement does not start: then the old one stays.
         """
-        await self._open().crew.recycle(worker)
+        engine = self._open()
+        if self.options.hooks is None or self.told is None or worker is not None:
+            await engine.crew.recycle(worker)
+            return
+        from .hooks import Reload
+
+        try:
+            await engine.crew.recycle(None)
+        except SubpoolError as error:
+            self.told.reloaded(Reload(str(error)))
+            raise
+        self.told.reloaded(Reload())
 
     # calls
 

@@ -30,15 +30,15 @@ _blobs: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
 class ScopeTemplate:
     """A checked scope to use again and again: `run_asgi` takes it in place of a dictionary. Immutable."""
 
-    __slots__ = ("_fields", "head", "type")
+    __slots__ = ("fields", "head", "type")
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        self._fields = fields
+        self.fields = fields
         self.type: str = fields["type"]
         self.head = pack(fields)
 
     def __repr__(self) -> str:
-        return f"<ScopeTemplate {self._fields.get('method', 'GET')} {self.head[1]!r}>"
+        return f"<ScopeTemplate {self.fields.get('method', 'GET')} {self.head[1]!r}>"
 
     def replace(self, **changes: Any) -> ScopeTemplate:
         """A template that differs in `changes` (any scope field). `TypeError`/`ValueError` name a bad one.
@@ -56,11 +56,11 @@ class ScopeTemplate:
                 headers = pack_headers(changes["headers"])
             new.type = self.type
             new.head = (blob, path, raw_path, query, headers, client, state)
-            new._fields = {**self._fields, **changes}
+            new.fields = {**self.fields, **changes}
             if "path" in changes:
-                new._fields.pop("raw_path", None)
+                new.fields.pop("raw_path", None)
             return new
-        fields = {**self._fields, **changes}
+        fields = {**self.fields, **changes}
         if "path" in changes and "raw_path" not in changes:
             fields.pop("raw_path", None)
         return ScopeTemplate(fields)

@@ -44,7 +44,9 @@ def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> b
 
 
 @contextlib.asynccontextmanager
-async def serving(isolation: str, app: str | None = "http_app:app", **options: Any) -> AsyncIterator[Any]:
+async def serving(
+    isolation: str, app: str | None = "http_app:app", host_hooks: Any = None, **options: Any
+) -> AsyncIterator[Any]:  # fmt: skip
     """A server on a free port; the app's journal starts empty."""
     from subpool.http.config import ServerConfig
     from subpool.http.server import Server
@@ -52,7 +54,7 @@ async def serving(isolation: str, app: str | None = "http_app:app", **options: A
     if app is not None:
         options["app"] = app
     given = {"workers": 1, "close_timeout": 5.0, "bind": ["127.0.0.1:0"], "pythonpath": [APPS], **options}
-    server = Server(ServerConfig(isolation=isolation, **given))
+    server = Server(ServerConfig(isolation=isolation, **given), hooks=host_hooks)
     await server.start()
     try:
         yield server

@@ -305,7 +305,7 @@ class Site(logging.Handler):
     """A running server. `tcp` and `unix` are addresses for `Peer`."""
 
     def __init__(self, interface: str = "asgi", isolation: str = "subinterpreter", loop: str = "asyncio",
-                 unix: str | None = None, **options: Any) -> None:  # fmt: skip
+                 unix: str | None = None, host_hooks: Any = None, **options: Any) -> None:  # fmt: skip
         super().__init__()
         from subpool.http.config import MountConfig, ServerConfig
         from subpool.http.server import Server
@@ -320,7 +320,7 @@ class Site(logging.Handler):
         given = {"workers": 1, "isolation": isolation, "pythonpath": [APPS], "http_version": ["http/1.1"],
                  "close_timeout": 5.0, "bind": [*binds, *([f"unix:{unix}"] if unix else [])], **options}  # fmt: skip
         self.config = ServerConfig(**given)
-        self.server = Server(self.config)
+        self.server = Server(self.config, hooks=host_hooks)
         self.unix = unix or ""
         self.records: list[logging.LogRecord] = []
         self.unhandled: list[dict[str, Any]] = []

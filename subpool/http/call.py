@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..hearing import Hearing
     from .front import Mount
     from .h1 import H1
+    from .turn import Turn
 
 
 class HTTPCall(Call):
@@ -44,6 +45,7 @@ class HTTPCall(Call):
     started_at = 0.0
     mount: Mount | None = None
     block: bytes | None = None  # the header lines as they came, if they are known
+    turn: Turn | None = None  # its hooks, if there are any
 
     def __init__(self, number: int, connection: H1, url: bytes = b"") -> None:
         self.id = number

@@ -39,6 +39,7 @@ GROUPS: Final = {
     "proxies": "Behind a proxy",
     "tls": "TLS",
     "websocket": "WebSocket",
+    "hooks": "Hooks",
     "supervisor": "Supervisor",
     "development": "Development",
     "logging": "Logging",
@@ -170,6 +171,52 @@ def _option(group: str, text: str, default: Any = ..., **more: Any) -> Any:
     return Field(default, description=text, json_schema_extra={"group": group, **more})
 
 
+def _hook(value: str) -> str:
+    try:
+        check_name("it", value)
+    except ValueError:
+        raise ValueError(f"is {value!r}; it must be 'module:function'") from None
+    if value.endswith("()"):
+        raise ValueError(f"is {value!r}; it must be 'module:function', without '()'")
+    return value
+
+
+def _joined(value: Any) -> Any:
+    """What the command line and the environment give: a mapping for each hook."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        return value
+    out: dict[str, list[Any]] = {}
+    for kind, name in (item for one in value for item in one.items()):
+        out.setdefault(kind, []).append(name)
+    return out
+
+
+HookNames = Annotated[
+    list[Annotated[str, AfterValidator(_hook)]],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
+class MountHooks(BaseModel):
+    """Functions on the host that see the requests of a mount: "module:function", or a list of these, in their order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    on_request: HookNames | None = _option("hooks", "(request): may change it, or answer in the app's place", None)
+    on_response: HookNames | None = _option("hooks", "(request, response): may change its status and headers", None)
+    on_error: HookNames | None = _option("hooks", "(request, error): may answer for an app or a pool that failed", None)
+
+
+class ServerHooks(MountHooks):
+    """Those of all requests, and of workers."""
+
+    on_worker_start: HookNames | None = _option("hooks", "(worker): it has been told to start", None)
+    on_worker_ready: HookNames | None = _option("hooks", "(worker): it takes requests", None)
+    on_worker_exit: HookNames | None = _option("hooks", "(worker): it has ended", None)
+    on_reload: HookNames | None = _option("hooks", "(reload): a reload is over", None)
+
+
 class MountConfig(BaseModel):
     """One app of several, and the paths that it serves. An option that is None is the server's."""
 
@@ -186,6 +233,9 @@ class MountConfig(BaseModel):
     lifespan: Lifespan | None = _option("pool", "Lifespan of ASGI apps: supported, required or never called", None)
     max_body: Count | None = _option("limits", "Largest request body; a larger one is answered with 413", None)
     timeout: Seconds | None = _option("clocks", "Until a response must have started; then 504", None)
+    hooks: Annotated[MountHooks, BeforeValidator(_joined)] | None = _option(
+        "hooks", "Functions on the host that see its requests: on_request, on_response, on_error", None
+    )
 
 
 class ServerConfig(BaseModel):
@@ -263,6 +313,10 @@ class ServerConfig(BaseModel):
     websocket_max_message: Count = _option("websocket", "Largest message, inflated; then close code 1009", 16 * 2**20)
     websocket_idle_timeout: Seconds = _option("websocket", "Silence until a ping, and from there to the end", 60.0)
     websocket_compress: bool = _option("websocket", "Offer permessage-deflate", False)
+
+    hooks: Annotated[ServerHooks, BeforeValidator(_joined)] | None = _option(
+        "hooks", "Functions on the host that see requests and workers; as text NAME=MODULE:NAME", None, option="hook"
+    )
 
     control_socket: Annotated[Text, AfterValidator(_control_socket)] = _option(
         "supervisor", "Unix socket that takes commands (subpool status, stop, ...): a path, auto or none", "auto"

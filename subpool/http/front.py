@@ -18,8 +18,10 @@ from .proxy import Trusted, with_host
 from .target import mount_path
 
 if TYPE_CHECKING:
+    from ..hooks import Chain
     from .access import AccessLog
     from .config import ServerConfig
+    from .h2_call import H2Call
     from .h2_headers import Familiar
 
 log = logging.getLogger("subpool")
@@ -60,6 +62,7 @@ class Mount:
         self.app = app
         self.timeout = timeout if timeout is not None else NEVER
         self.max_body = max_body if max_body is not None else NEVER
+        self.hooks: Chain | None = None  # of its requests; `within` those of the server
 
     def __repr__(self) -> str:
         return f"<Mount {self.prefix or '/'} {self.app or self.engine.options.app}>"
@@ -92,11 +95,13 @@ class Front:
         self.now = loop.time()  # of the last tick
         self.draining = False
         self.trusted = Trusted(config.forwarded_allow_ips) if config.proxy_headers else None
+        self.hooks: Chain | None = None  # of all requests
         self.requests = 0
         self.heads: dict[bytes, Headers] = {}  # the headers of requests by their lines, see `h1`
         self.familiar: Familiar | None = None  # the same for HTTP/2
+        self.h2_call: type[H2Call]  # what requests of HTTP/2 are, from the first on
         self._sites: dict[tuple[Any, ...], bytes] = {}
-        self._extra = b"server: %s\r\n" % config.server_header.encode() if config.server_header else b""
+        self.extra = b"server: %s\r\n" % config.server_header.encode() if config.server_header else b""
         self._ticking: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -107,6 +112,11 @@ class Front:
     def set_mounts(self, mounts: list[Mount]) -> None:
         self.mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
         self.only = mounts[0] if len(mounts) == 1 and not mounts[0].prefix else None
+
+    @property
+    def hooked(self) -> bool:
+        """Whether any request has hooks: then connections are of another kind, see `h1_hooked`."""
+        return self.hooks is not None or any(mount.hooks is not None for mount in self.mounts)
 
     def route(self, path: str) -> Mount | None:
         """The mount for a percent-decoded path: the longest prefix that ends at a "/"."""
@@ -134,7 +144,7 @@ class Front:
                 "extensions": {} if listener.tls is None else {"tls": listener.tls},
                 "mount": mount.prefix,
                 "date": self.config.date_header,
-                "extra": self._extra,
+                "extra": self.extra,
             }
             found = marshal.dumps(fields)
             if len(self._sites) < 256:

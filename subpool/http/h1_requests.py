@@ -130,16 +130,21 @@ class Requests(Reader, Writer):
         call.started_at = front.now if front.access is None else front.loop.time()
         try:
             mount.engine.submit(call)
-        except PoolOverloaded:
-            self._answer(call, 503, "too many requests wait", more=[(b"retry-after", b"1")], close=call.streamed)
         except SubpoolError as error:
-            log.error("%s %s: %s", call.method, call.url.decode("latin-1"), error)
-            self._answer(call, 503, "not available")
+            self._not_taken(call, error)
         else:
             if call.complete or not call.streamed:
                 self.deadline = front.now + mount.timeout
             else:
                 self.deadline = front.now + self._config.body_timeout
+
+    def _not_taken(self, call: HTTPCall, error: SubpoolError) -> None:
+        """The pool takes no request."""
+        if isinstance(error, PoolOverloaded):
+            self._answer(call, 503, "too many requests wait", more=[(b"retry-after", b"1")], close=call.streamed)
+        else:
+            log.error("%s %s: %s", call.method, call.url.decode("latin-1"), error)
+            self._answer(call, 503, "not available")
 
     def on_wanted(self, call: HTTPCall) -> None:
         """The app asks for its body."""

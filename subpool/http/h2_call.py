@@ -36,11 +36,11 @@ log = logging.getLogger("subpool")
 ACK: Final = 64 * 1024  # bytes of a response that the worker is told of at once
 
 
-def _guarded[**P](method: Callable[Concatenate[H2Call, P], None]) -> Callable[Concatenate[H2Call, P], None]:
+def guarded[C: H2Call, **P](method: Callable[Concatenate[C, P], None]) -> Callable[Concatenate[C, P], None]:
     """What goes wrong with one request must not reach the others of its worker."""
 
     @functools.wraps(method)
-    def guarded(call: H2Call, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def guarded(call: C, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(call, *args, **kwargs)
         except Exception:
@@ -116,14 +116,19 @@ class H2Call(Upload):
         self.started_at = front.now if front.access is None else front.loop.time()
         try:
             mount.engine.submit(self)
-        except PoolOverloaded:
-            self.answer(503, "too many requests wait", [(b"retry-after", b"1")])
         except SubpoolError as error:
-            log.error("%s %s: %s", self.method, self.url.decode("latin-1"), error)
-            self.answer(503, "not available")
+            self._not_taken(error)
         else:
             self.dispatched = True
             self.wait()
+
+    def _not_taken(self, error: SubpoolError) -> None:
+        """The pool takes no request."""
+        if isinstance(error, PoolOverloaded):
+            self.answer(503, "too many requests wait", [(b"retry-after", b"1")])
+        else:
+            log.error("%s %s: %s", self.method, self.url.decode("latin-1"), error)
+            self.answer(503, "not available")
 
     def _leave(self) -> None:
         """Nobody waits any more: the app hears of it, and may end as it likes. It is not run if it has not begun."""
@@ -192,14 +197,14 @@ class H2Call(Upload):
 
     # from the worker, see `Call`
 
-    @_guarded
+    @guarded
     def wanted(self) -> None:
         if self.gone:
             self._tell()
         else:
             self.asked()
 
-    @_guarded
+    @guarded
     def whole(self, member: Hearing, frame: Frame, body: Any) -> None:
         self._settled()
         if isinstance(body, memoryview):
@@ -210,7 +215,7 @@ class H2Call(Upload):
             stream.due = NEVER
             stream.answer(frame[4], body, frame[6])
 
-    @_guarded
+    @guarded
     def wire(self, member: Hearing, frame: Frame, body: Any) -> None:
         flags, head = frame[3], frame[4]
         if flags & DONE:
@@ -233,14 +238,14 @@ class H2Call(Upload):
             if flags & LAST:
                 stream.end(frame[6] or ())
 
-    @_guarded
+    @guarded
     def finish(self, frame: Frame) -> None:
         """The app has returned."""
         self._settled()
         if not self.gone and not self.stream.ending:
             self._break()
 
-    @_guarded
+    @guarded
     def fail(self, error: BaseException) -> None:
         """The request failed. After the start there is no way but to break off."""
         self._settled()

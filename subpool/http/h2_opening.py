@@ -10,6 +10,7 @@ from .h2_call import H2Call
 from .h2_headers import Familiar, Malformed, Refused, Request, parse
 
 if TYPE_CHECKING:
+    from .front import Front
     from .h2_stream import Stream
 
 
@@ -20,6 +21,7 @@ def opened(stream: Stream, pairs: Any) -> Callable[[], None]:
     familiar = front.familiar
     if familiar is None:
         familiar = front.familiar = Familiar()
+        front.h2_call = _call_type(front)
     request = familiar.find(pairs)
     refused = None
     if request is None:
@@ -35,9 +37,18 @@ def opened(stream: Stream, pairs: Any) -> Callable[[], None]:
     if refused is not None:
         return partial(H2Call(number, stream, request).answer, refused.status, refused.text)
     if request.protocol is None:
-        return H2Call(number, stream, request).begin
+        return front.h2_call(number, stream, request).begin
     if request.protocol != b"websocket":
         return partial(H2Call(number, stream, request).answer, 501, "only WebSocket is known here")
     from .h2_websocket import H2WebSocket
 
     return H2WebSocket(number, stream, request).begin
+
+
+def _call_type(front: Front) -> type[H2Call]:
+    """What requests are: with hooks they go another way, so that without them they pay nothing."""
+    if not front.hooked:
+        return H2Call
+    from .h2_hooked import HookedH2Call
+
+    return HookedH2Call

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 
 from pydantic import BaseModel
 
-from .config import MountConfig, ServerConfig
+from .config import MountConfig, MountHooks, ServerConfig, ServerHooks
 
 PREFIX: Final = "SUBPOOL_"
 
 
 class Option(NamedTuple):
-    """One option. `kind`: "text", "integer", "number", "boolean", "choice" or "mount"; `many`: a list of them."""
+    """One option. `kind`: "text", "integer", "number", "boolean", "choice", "mount", "hook"; `many`: a list of them."""
 
     name: str
     group: str
@@ -34,7 +34,10 @@ class Option(NamedTuple):
         return PREFIX + self.name.upper()
 
 
-_KINDS: Final = {str: "text", int: "integer", float: "number", bool: "boolean", MountConfig: "mount"}
+_KINDS: Final = {
+    str: "text", int: "integer", float: "number", bool: "boolean", MountConfig: "mount", MountHooks: "hook",
+    ServerHooks: "hook",
+}  # fmt: skip
 
 
 def options(model: type[BaseModel] = ServerConfig) -> dict[str, Option]:
@@ -50,7 +53,7 @@ def options(model: type[BaseModel] = ServerConfig) -> dict[str, Option]:
             text=field.description or "",
             default=... if field.is_required() else field.default,
             kind="choice" if choices else _KINDS[base],
-            many=many,
+            many=many or base in (MountHooks, ServerHooks),
             nullable=nullable,
             choices=choices,
             secret=extra.get("secret", False),
@@ -93,6 +96,9 @@ def from_text(option: Option, text: str) -> Any:
     if option.kind == "mount" and "=" in text:
         prefix, _, app = text.partition("=")
         return {"prefix": prefix, "app": app}
+    if option.kind == "hook" and "=" in text:
+        name, _, function = text.partition("=")
+        return {name: function}
     return text
 
 

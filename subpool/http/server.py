@@ -27,6 +27,8 @@ from .operations import LONG, Operations
 from .signals import Signals
 
 if TYPE_CHECKING:
+    from ..hooks import Hooks
+    from ..worker_hooks import WorkerHooks
     from .config import ServerConfig
     from .watcher import Watcher
 
@@ -40,9 +42,16 @@ _KINDS = {"subinterpreter": "sub-interpreter", "thread": "thread", "process": "p
 class Server:
     """`await server.serve()`, or `start` and `stop` to embed it. Not to be started twice."""
 
-    def __init__(self, config: ServerConfig, bindings: Sequence[Binding] | None = None) -> None:
-        """`bindings`: sockets that are bound already; without them those that `config` names are bound."""
+    def __init__(
+        self, config: ServerConfig, bindings: Sequence[Binding] | None = None, *, hooks: Hooks | None = None
+    ) -> None:
+        """`bindings`: sockets that are bound already; without them those that `config` names are bound.
+
+        `hooks`: behind those that `config` names; `hooks.at(prefix)` are those of a mount.
+        """
         self.config = config
+        self._hooks = hooks
+        self._told: WorkerHooks | None = None
         self.state = "starting"  # then ready, then draining
         self.announce = True  # where it listens, and what it serves, in the log
         self._status = 0  # for the process to end with
@@ -73,6 +82,7 @@ class Server:
         config = self.config
         access = AccessLog(config.access_log) if config.access_log != "off" else None
         front = self.front = Front(config, loop, access)
+        hooks = self._load_hooks()
         try:
             await self.operations.start()
             if config.reload and self.place == 1:
@@ -89,7 +99,7 @@ class Server:
                 from . import tls
 
                 context = tls.context(config)
-            front.set_mounts(await self._open_pools())
+            front.set_mounts(await self._open_pools(hooks))
             for binding in self._bindings:
                 self._listen(loop, binding.sock, binding.name, context)
         except BaseException:
@@ -105,17 +115,36 @@ class Server:
         if self._watcher is not None:
             self._watcher.begin()
 
-    async def _open_pools(self) -> list[Mount]:
+    def _load_hooks(self) -> Hooks | None:
+        """The hooks that there are. `ConfigError` if one that is named is not there."""
+        config = self.config
+        if self._hooks is None and config.hooks is None and all(mount.hooks is None for mount in config.mounts):
+            return None
+        from ..hostloop import AsyncioLoop
+        from ..worker_hooks import WorkerHooks
+        from .hook_names import collected
+
+        hooks = collected(config, self._hooks)
+        self._told = WorkerHooks(hooks, AsyncioLoop())
+        assert self.front is not None
+        self.front.hooks = hooks.chain()
+        return hooks
+
+    async def _open_pools(self, hooks: Hooks | None) -> list[Mount]:
         mounts: list[Mount] = []
         for group in groups(self.config):
             pool = Pool(group.specs[0].app, **group.options)
+            pool.told = self._told
             await pool.__aenter__()
             self.pools.append(pool)
             pool.engine.on_broken = self._on_broken
             pool.engine.on_exhausted = self._on_exhausted
             for spec in group.specs:
                 app = None if spec.app == pool.options.app else spec.app
-                mounts.append(Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body))
+                mounts.append(mount := Mount(spec.prefix, pool.engine, app, spec.timeout, spec.max_body))
+                own = hooks.mounts.get(spec.prefix) if hooks is not None else None
+                if hooks is not None and own is not None and (chain := own.chain()) is not None:
+                    mount.hooks = chain.within(hooks.chain())
         return mounts
 
     def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
@@ -130,13 +159,14 @@ class Server:
             host, port = sock.getsockname()[:2]
             listener = Listener(name, scheme, (host, port))
             address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        kind = h1_type(front)
         factory: Callable[[], asyncio.Protocol]
         if context is None:
-            factory = lambda: H1(front, listener)  # noqa: E731
+            factory = lambda: kind(front, listener)  # noqa: E731
         else:
             from . import tls
 
-            factory = tls.negotiated(front, listener)
+            factory = tls.negotiated(front, listener, kind)
         acceptor = Acceptor(loop, sock, factory, context, self.config.head_timeout)
         acceptor.start(self.config.backlog)
         self._acceptors.append(acceptor)
@@ -226,6 +256,8 @@ class Server:
         for failed in await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True):
             if failed is not None and not isinstance(failed, SubpoolError):
                 log.error("a pool could not be closed", exc_info=failed)
+        if self._told is not None:
+            await self._told.settle()
         await self.operations.close()
 
     def _accepting(self) -> bool:
@@ -252,6 +284,15 @@ class Server:
 
         Workers that are threads share this process's copy of the app: it takes a fresh process.
         """
+        reason = await self._reload()
+        if self._told is not None:
+            from ..hooks import Reload
+
+            fresh = reason is None and any(pool.isolation == "thread" for pool in self.pools)
+            self._told.reloaded(Reload(reason, fresh))
+        return reason
+
+    async def _reload(self) -> str | None:
         async with self._reloading:
             if any(pool.isolation == "thread" for pool in self.pools):
                 if self.on_fresh is not None:
@@ -317,6 +358,16 @@ class Server:
         return found
 
 
+def h1_type(front: Front) -> type[H1]:
+    """What connections of HTTP/1.1 are: with hooks they go another way, so that without them they pay nothing."""
+    if not front.hooked:
+        return H1
+    from .h1_hooked import HookedH1, RespondingH1
+
+    chains = (front.hooks, *(mount.hooks for mount in front.mounts))
+    return RespondingH1 if any(chain is not None and chain.on_response for chain in chains) else HookedH1
+
+
 def _plain(value: Any) -> Any:
     """`value` as JSON can hold it: a NaN is None."""
     if isinstance(value, dict):
@@ -334,6 +385,6 @@ def describe(pool: Pool, config: ServerConfig) -> str:
     return f"{workers} {kind}{chosen}, app {pool.options.app}"
 
 
-async def serve(config: ServerConfig) -> None:
+async def serve(config: ServerConfig, *, hooks: Hooks | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    await Server(config).serve()
+    await Server(config, hooks=hooks).serve()

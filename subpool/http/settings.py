@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from pydantic import BaseModel
+
 from .config import Location, MountConfig
+from .groups import INHERITED
 from .options import Option, options
 from .sources import Sources, dotted
 
@@ -43,7 +46,9 @@ def settings(sources: Sources) -> list[Setting]:
         for number, mount in enumerate(config.mounts):
             for key, of_mount in known.items():
                 setting = _setting(sources, (name, number, key), of_mount, getattr(mount, key))
-                if setting.value is None:  # as `groups` has it
+                if setting.value is None:
+                    if key not in INHERITED:
+                        continue
                     servers = _setting(sources, (key,), options()[key], getattr(config, key))
                     setting = servers._replace(name=setting.name, inherited=True)
                 found.append(setting)
@@ -52,10 +57,14 @@ def settings(sources: Sources) -> list[Setting]:
 
 def _setting(sources: Sources, location: Location, option: Option, value: Any) -> Setting:
     hidden = option.secret and value is not None
+    if isinstance(value, BaseModel):  # hooks
+        value = value.model_dump(exclude_none=True)
     return Setting(dotted(location), HIDDEN if hidden else value, sources.origin(location))
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict) and all(isinstance(one, list) for one in value.values()):
+        return "; ".join(f"{name}: {', '.join(names)}" for name, names in value.items())
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     text = f"{value:g}" if isinstance(value, float) else str(value)

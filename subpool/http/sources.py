@@ -20,7 +20,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError
-from .config import Location, MountConfig, ServerConfig
+from .config import Location, MountConfig, MountHooks, ServerConfig, ServerHooks
 from .options import PREFIX, Option, did_you_mean, from_text, options
 from .yamlfile import YAMLFile
 
@@ -32,6 +32,7 @@ _NOUNS: Final = {
     "text": "text",
     "choice": "text",
     "mount": "a mapping",
+    "hook": "a mapping, NAME: module:function",
 }
 
 
@@ -115,6 +116,11 @@ class Sources:
             raise ConfigError([*told, *others])
         return config
 
+    def tell(self, location: Location, what: str) -> str:
+        """A line about the value at `location`, found wrong behind `config`."""
+        in_file = self.origins.get(str(location[0])) == self.path
+        return f"{self.origin(location)}: {dotted(location if in_file else location[1:])}: {what}"
+
     def _say(self, error: Mapping[str, Any]) -> str:
         """What is wrong, in the words of this project. `error`: one of pydantic's `errors()`."""
         location, kind, given = error["loc"], error["type"], error["input"]
@@ -136,6 +142,8 @@ class Sources:
                 return f"is {shown}; it must be one of {', '.join(option.choices)}{near}"
             if kind == "list_type":
                 return f"is {shown}; it must be a list"
+            if option.kind == "hook" and self.origins.get("hooks") != self.path and location[0] == "hooks":
+                return f"is {shown}; it must be NAME=MODULE:FUNCTION"
             if option.kind == "mount" and self.origins.get("mounts") != self.path:
                 return f"is {shown}; it must be PREFIX=APP"
             if kind.endswith(("_type", "_parsing", "_from_float", "_parsing_size")):
@@ -155,6 +163,8 @@ def load_config(
 
 def _model_at(location: Location) -> type[BaseModel]:
     """The model that the last name of a location belongs to."""
+    if "hooks" in location[:-1]:
+        return MountHooks if location[0] == "mounts" else ServerHooks
     return MountConfig if location[:1] == ("mounts",) and len(location) > 2 else ServerConfig
 
 

@@ -147,11 +147,12 @@ def _escaped(value: str) -> str:
 
 
 class TLSConnection(asyncio.Protocol):
-    """A connection until its handshake is over; then `H1` or `H2`, as the client chose by ALPN."""
+    """A connection until its handshake is over; then `h1` or `H2`, as the client chose by ALPN."""
 
-    __slots__ = ("_front", "_listener_for")
+    __slots__ = ("_front", "_h1", "_listener_for")
 
-    def __init__(self, front: Front, listener_for: Callable[[Any], Listener]) -> None:
+    def __init__(self, front: Front, listener_for: Callable[[Any], Listener], h1: type[H1]) -> None:
+        self._h1 = h1
         self._front = front
         self._listener_for = listener_for
 
@@ -171,12 +172,12 @@ class TLSConnection(asyncio.Protocol):
 
             protocol = H2(self._front, listener)
         else:
-            protocol = H1(self._front, listener)
+            protocol = self._h1(self._front, listener)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 
 
-def negotiated(front: Front, listener: Listener) -> Callable[[], asyncio.Protocol]:
+def negotiated(front: Front, listener: Listener, h1: type[H1]) -> Callable[[], asyncio.Protocol]:
     """The protocol factory of a listener with TLS."""
     certfile = front.config.certfile
     server_cert = certificate(certfile) if certfile is not None else None
@@ -195,4 +196,4 @@ def negotiated(front: Front, listener: Listener) -> Callable[[], asyncio.Protoco
             known.move_to_end(key)
         return found
 
-    return lambda: TLSConnection(front, listener_for)
+    return lambda: TLSConnection(front, listener_for, h1)

@@ -122,7 +122,12 @@ def open_session(
     scope = _scope(front, listener, mount, client, request)
     scope |= {"http_version": http_version, "path": decoded(raw_path), "raw_path": raw_path, "query_string": query}
     scope["subprotocols"] = wishes.subprotocols
-    return Session(front, mount, carrier, request.id, scope, wishes.extensions)
+    make = Session
+    if front.hooks is not None or mount.hooks is not None:
+        from .ws_hooked import HookedSession
+
+        make = HookedSession
+    return make(front, mount, carrier, request.id, scope, wishes.extensions)
 
 
 def _scope(

@@ -50,6 +50,10 @@ class Mailbox:
     def ended(self) -> bool:
         return self._end is not None
 
+    def move(self, engine: Engine) -> None:
+        """The app is another one; nothing was put in yet."""
+        self._engine = engine
+
     def put(self, data: str | bytes, size: int) -> None:
         """A message for the app, of `size` bytes."""
         if self._closed:

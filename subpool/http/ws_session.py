@@ -202,9 +202,12 @@ class Session(Call):
         elif self.phase in (OPENING, DENYING):
             self._carrier.abort()
 
-    def fail(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         if not isinstance(error, WebSocketUnsupported) and not (self._inbox.ended and is_end(error)):
             self._log(told(error))
+
+    def fail(self, error: BaseException) -> None:
+        self._log_failure(error)
         if self.phase is OPENING:
             self._refuse(*refusal(error))
         elif self.phase is DENYING:
