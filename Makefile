@@ -3,7 +3,8 @@
 # make test    the whole suite, two files at a time   TESTS="tests/test_pool.py -k lifespan" picks some, JOBS=0 one by one
 # make test-core   the channel, isolation, runner and pool tests, with few dependencies
 # make soak    the tests that run for minutes
-# make perf-calls, perf-fairness, perf-loans, perf-sleeps, perf-state   measure; ARGS="--rounds 3" is passed on (see perf/README.md)
+# make perf    measure everything in about 10 minutes, with a report at the end   ARGS=--rigorous or --fast (see perf/README.md)
+# make perf-calls, perf-servers, ...   measure that alone; "make perf-list" says what there is
 # make lint    ruff and mypy --strict
 # make clean   remove environments, caches and build products
 #
@@ -33,7 +34,7 @@ PY := $(VENV)/bin/python
 # An environment whose interpreter has gone, or whose folder was moved, is made again.
 $(shell scripts/make-env --check '$(VENV)' '$(PYTHON)')
 
-.PHONY: demo serve test test-core core-env soak perf-calls perf-fairness perf-loans perf-sleeps perf-state lint clean
+.PHONY: demo serve test test-core core-env soak perf lint clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.stamp-server
@@ -54,8 +55,13 @@ core-env: $(VENV)/.stamp-test-core
 soak: $(VENV)/.stamp-test
 	$(PY) -m pytest -m soak --timeout 900 $(PYTEST_ARGS) $(TESTS)
 
-perf-calls perf-fairness perf-loans perf-sleeps perf-state: $(VENV)/.stamp-base
-	$(PY) -m perf.$(@:perf-%=%) $(ARGS)
+perf: $(VENV)/.stamp-perf
+	$(PY) -m perf all -o build/perf/run.json $(ARGS)
+	@$(PY) -m perf report build/perf/run.json --plots build/perf -o build/perf/report.md
+	@echo "build/perf/run.json is for pyperf compare_to, build/perf/report.md to be read"
+
+perf-%: $(VENV)/.stamp-perf
+	$(PY) -m perf $* $(ARGS)
 
 lint: $(VENV)/.stamp-dev
 	$(PY) -m ruff check .

@@ -1,7 +1,7 @@
-"""Measurements of subpool, and the small apps that they run. `python -m perf.calls`, `.fairness`, `.loans`, `.sleeps`.
+"""Measurements of subpool, and the small apps that they run. `python -m perf list` says which there are.
 
 What a worker imports is this file alone, so it needs the standard library only. No figure is compared with one of
-another run: whatever is compared is measured in turns in one process.
+another run: whatever is compared is measured in turns.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 ROOT = str(Path(__file__).resolve().parent.parent)
 KIB, MIB = 1024, 1024 * 1024
 _MADE: dict[int, bytes] = {}
+TOKEN = os.urandom(8).hex().encode()
+SSE = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+RECORDS = [{"id": number, "name": f"item {number}", "price": number * 1.5, "tags": ["a", "b"]} for number in range(20)]
 
 
 def scope(path: str = "/hello", query: bytes = b"") -> dict[str, Any]:
@@ -91,12 +94,23 @@ def made(size: int) -> bytes:
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """A bare ASGI app. `/hello`, `/burn?seconds`, `/work?steps`, `/big?size`, `/new?size`, `/sleep?seconds`,
-    `/length` (of the request's body), `/stream?size` (eight messages of that size)."""
+    `/length` (of the request's body), `/stream?size` (eight messages of that size), `/json`, `/sse?events`, `/token`
+    (of this copy of the app), and a WebSocket that echoes."""
+    if scope["type"] == "lifespan":
+        raise RuntimeError("no lifespan here")
+    if scope["type"] == "websocket":
+        await echo(receive, send)
+        return
     path = scope["path"]
+    kind = b"text/plain"
     if path == "/hello":
         body = b"Hello, World!"
-    elif scope["type"] == "lifespan":
-        raise RuntimeError("no lifespan here")
+    elif path == "/json":
+        import json
+
+        kind, body = b"application/json", json.dumps(RECORDS).encode()
+    elif path == "/token":
+        body = TOKEN
     elif path == "/length":
         size, more = 0, True
         while more:
@@ -125,9 +139,28 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 await send({"type": "http.response.body", "body": bytes(int(value)), "more_body": True})
             await send({"type": "http.response.body", "body": b""})
             return
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        elif path == "/sse":
+            await send({"type": "http.response.start", "status": 200, "headers": SSE})
+            for number in range(int(value)):
+                event = b"id: %d\ndata: something has happened\n\n" % number
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+            return
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def echo(receive: Any, send: Any) -> None:
+    """Accept a WebSocket, and send back what comes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        if text is None:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+        else:
+            await send({"type": "websocket.send", "text": text})
 
 
 async def hello(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -138,12 +171,14 @@ async def hello(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-    """A bare WSGI app: `/hello`, `/burn?seconds`, `/big?size`."""
+    """A bare WSGI app: `/hello`, `/burn?seconds`, `/big?size`, `/token`."""
     path, body = environ["PATH_INFO"], b"Hello, World!"
     if path == "/burn":
         burn(float(environ["QUERY_STRING"]))
     elif path == "/big":
         body = made(int(environ["QUERY_STRING"]))
+    elif path == "/token":
+        body = TOKEN
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 

@@ -1,56 +1,39 @@
-"""Calls a second of `run_asgi`, `run_wsgi` and `pool.call` beside the executors of the standard library.
+"""Calls of a pool: run_asgi, run_wsgi and pool.call beside the executors that Python has, and beside no pool at all.
 
-    python -m perf.calls [--rounds 7] [--calls 4000] [--only small,cpu,large] [--isolation subinterpreter]
-
-Everything takes its turn in every round. A figure is the median of the rounds; a ratio is the median of the ratios
-within the rounds, so that what slows the machine for a while slows both sides. The executors are driven as cheaply as
-it goes: raw futures, 64 in flight, no event loop. `InterpreterPoolExecutor` needs 3.14.
+64 in flight, 1 worker. The executors are driven as cheaply as it goes: raw futures, a window of 64, no event loop;
+ours are awaited on asyncio, and so is `anyio.to_interpreter`. `pool.call` runs `perf:hello_call`, which drives the
+app with a `receive` and a `send` that check nothing; "pool.call of the runner" runs the default runner, so that both
+sides do the same work for the app. "direct" is the runner in this thread: what is left when nothing is crossed.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import concurrent.futures
+import contextlib
 import marshal
 import os
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from statistics import median
+from collections.abc import AsyncIterator
 from typing import Any
 
-from perf import MIB, ROOT, about, environ, hello_call, scope
+import runners.asgi
+import runners.wsgi
+from perf import MIB, ROOT, environ, hello, hello_call, scope, wsgi
+from perf.frame import Session, Turn, awaited, counted, loop
 from subpool import Pool, _interpreters
 
 IN_FLIGHT = 64
-Measure = Callable[[int], Awaitable[float]]  # a number of calls -> seconds
 
 
-def pool_of(app: str, isolation: str, workers: int = 1) -> Pool:
-    return Pool(f"perf:{app}", workers=workers, isolation=isolation, pythonpath=[ROOT], lifespan="off")
+def pool_of(session: Session, app: str, workers: int = 1, **options: Any) -> Pool:
+    """A pool of an app of perf/__init__.py."""
+    options = {"isolation": session.isolation, "pythonpath": [ROOT], "lifespan": "off", **options}
+    return Pool(f"perf:{app}", workers=workers, **options)
 
 
-def awaited(call: Callable[[], Awaitable[Any]], in_flight: int = IN_FLIGHT) -> Measure:
-    """`in_flight` tasks, each calling one time after another."""
-
-    async def measure(calls: int) -> float:
-        async def caller() -> None:
-            for _ in range(calls // in_flight):
-                await call()
-
-        start = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(in_flight):
-                group.create_task(caller())
-        return time.perf_counter() - start
-
-    return measure
-
-
-def submitted(executor: concurrent.futures.Executor) -> Measure:
+def submitted(executor: concurrent.futures.Executor) -> Turn:
     """A window of `IN_FLIGHT` futures."""
 
     async def measure(calls: int) -> float:
@@ -64,84 +47,113 @@ def submitted(executor: concurrent.futures.Executor) -> Measure:
             future.result()
         return time.perf_counter() - start
 
-    return measure
+    return counted(measure, IN_FLIGHT)
 
 
-def executors() -> dict[str, concurrent.futures.Executor]:
-    """The executors that this interpreter has, one worker each, started."""
-    made: dict[str, concurrent.futures.Executor] = {}
+@contextlib.asynccontextmanager
+async def executors() -> AsyncIterator[tuple[dict[str, Turn], dict[str, str]]]:
+    """The executors that this interpreter has, one worker each, started; and why some are not there."""
+    made: dict[str, concurrent.futures.Executor] = {"ThreadPoolExecutor": concurrent.futures.ThreadPoolExecutor(1)}
+    left = {}
     made["ProcessPoolExecutor"] = concurrent.futures.ProcessPoolExecutor(1)
     if hasattr(concurrent.futures, "InterpreterPoolExecutor"):
         path = f"import sys; sys.path.insert(0, {ROOT!r})"
         made["InterpreterPoolExecutor"] = concurrent.futures.InterpreterPoolExecutor(
             1, initializer=exec, initargs=(path, {})
         )
-    for executor in made.values():
-        assert executor.submit(hello_call, scope(), b"").result()[2] == b"Hello, World!"
-    return made
+    else:
+        left["InterpreterPoolExecutor"] = "Python has it from 3.14 on"
+    try:
+        for executor in made.values():
+            assert executor.submit(hello_call, scope(), b"").result(30)[2] == b"Hello, World!"
+        yield {name: submitted(executor) for name, executor in made.items()}, left
+    finally:
+        for executor in made.values():
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
-async def rounds(number: int, measures: dict[str, tuple[Measure, int]]) -> dict[str, list[float]]:
-    """Calls a second of each, for each round, in an order that changes; a quarter as many go before, uncounted."""
-    found: dict[str, list[float]] = {name: [] for name in measures}
-    order = list(measures.items())
-    chance = random.Random(number)
-    for _ in range(number):
-        chance.shuffle(order)
-        for name, (measure, calls) in order:
-            await measure(max(calls // 4, IN_FLIGHT))  # what ran before has cooled or heated the machine
-            found[name].append(calls / await measure(calls))
-    return found
+def to_interpreter() -> Turn:
+    """`anyio.to_interpreter`, one worker."""
+    import anyio
+    import anyio.to_interpreter
+
+    limiter = anyio.CapacityLimiter(1)
+    request = scope()
+    return awaited(lambda: anyio.to_interpreter.run_sync(hello_call, request, b"", limiter=limiter), IN_FLIGHT)
 
 
-def ratio(found: dict[str, list[float]], left: str, right: str, target: float | None = None) -> None:
-    """Print how many times faster `left` is."""
-    if left in found and right in found:
-        each = sorted(a / b for a, b in zip(found[left], found[right], strict=True))
-        value = median(each)
-        wanted = "" if target is None else f"   wanted {target:g}: {'yes' if value >= target else 'NO'}"
-        print(f"  {left} : {right} = {value:.2f}   ({each[0]:.2f} to {each[-1]:.2f}){wanted}")
+def direct_asgi() -> Turn:
+    request = scope()
+
+    def call() -> None:
+        coro = runners.asgi.run_asgi(hello, {**request}, b"")
+        try:
+            coro.send(None)
+        except StopIteration:
+            return
+        raise RuntimeError("the hello app never waits")
+
+    return loop(call)
 
 
-async def small(args: argparse.Namespace) -> None:
+def direct_wsgi() -> Turn:
+    env = environ()
+    del env["wsgi.input"]
+
+    def call() -> None:
+        status: list[Any] = []
+        body = wsgi({**env}, lambda *words: status.append(words))
+        assert b"".join(body)
+
+    return loop(call)
+
+
+async def run(session: Session) -> None:
+    if session.wanted("hello"):
+        await small(session)
+    if session.wanted("cpu"):
+        await cpu(session)
+    if session.wanted("8 MiB"):
+        await large(session)
+
+
+async def small(session: Session) -> None:
     """Hello, 64 in flight, 1 worker."""
-    print(f"\nHello, {IN_FLIGHT} in flight, 1 worker ({args.isolation}); calls/s, us a call")
-    made = executors()
     request, env = scope(), environ()
-    async with pool_of("hello", args.isolation) as pool, pool_of("wsgi", args.isolation) as wsgi:
-        measures = {
-            "run_asgi": (awaited(lambda: pool.run_asgi(request)), args.calls),
-            "run_wsgi": (awaited(lambda: wsgi.run_wsgi(env)), args.calls),
-            "pool.call": (awaited(lambda: pool.call("perf:hello_call", request, b"")), args.calls),
-            "pool.call of the runner": (awaited(lambda: pool.call("perf:hello_run", request, b"")), args.calls),
-            **{name: (submitted(executor), args.calls // 4) for name, executor in made.items()},
-        }
-        found = await rounds(args.rounds, measures)
-    for executor in made.values():
-        executor.shutdown()
-    for name, each in found.items():
-        print(f"  {name:24} {median(each):9,.0f}   {1e6 / median(each):6.1f} us")
-    ratio(found, "run_asgi", "InterpreterPoolExecutor", 4)
-    ratio(found, "run_asgi", "ProcessPoolExecutor", 6)
-    ratio(found, "pool.call", "InterpreterPoolExecutor", 3)
-    ratio(found, "run_asgi", "pool.call", 1.2)
-    ratio(found, "run_asgi", "pool.call of the runner")
-    ratio(found, "run_wsgi", "InterpreterPoolExecutor")
+    async with pool_of(session, "hello") as pool, pool_of(session, "wsgi") as other, executors() as (turns, left):
+        await session.compare(
+            "hello",
+            f"Hello, {IN_FLIGHT} in flight, 1 worker ({session.isolation}).",
+            {
+                "run_asgi": awaited(lambda: pool.run_asgi(request)),
+                "run_wsgi": awaited(lambda: other.run_wsgi(env)),
+                "pool.call": awaited(lambda: pool.call("perf:hello_call", request, b"")),
+                "pool.call of the runner": awaited(lambda: pool.call("perf:hello_run", request, b"")),
+                "direct ASGI": direct_asgi(),
+                "direct WSGI": direct_wsgi(),
+                **turns,
+                "anyio.to_interpreter": to_interpreter(),
+            },
+            left=left,
+            seconds=0.4,
+            note="ThreadPoolExecutor shares the GIL with its caller, and isolates nothing.",
+        )
 
 
-async def cpu(args: argparse.Namespace) -> None:
+async def cpu(session: Session) -> None:
     """Pure-Python work on two workers and on one."""
     request = scope("/work", b"100000")
-    async with pool_of("app", args.isolation) as one, pool_of("app", args.isolation, 2) as two:
-        measures = {
-            "2 workers": (awaited(lambda: two.run_asgi(request), 8), 160),
-            "1 worker": (awaited(lambda: one.run_asgi(request), 8), 160),
-        }
-        found = await rounds(args.rounds, measures)
-    print("\nCPU-bound handlers, 8 in flight; calls/s")
-    for name, each in found.items():
-        print(f"  {name:24} {median(each):9,.0f}   {1e3 / median(each):6.2f} ms")
-    ratio(found, "2 workers", "1 worker", 1.8)
+    async with pool_of(session, "app") as one, pool_of(session, "app", 2) as two:
+        await session.compare(
+            "cpu",
+            "Handlers that compute, 8 in flight.",
+            {
+                "2 workers": awaited(lambda: two.run_asgi(request), 8),
+                "1 worker": awaited(lambda: one.run_asgi(request), 8),
+            },
+            seconds=0.8,
+            note=f"There are {os.cpu_count()} CPUs, and the host's loop needs its part of them.",
+        )
 
 
 class Marshalled:
@@ -181,10 +193,9 @@ class Marshalled:
         _interpreters.destroy_queue(self._queue)
 
 
-async def large(args: argparse.Namespace) -> None:
+async def large(session: Session) -> None:
     """8 MiB answers, one at a time."""
     request, size = scope("/big", b"%d" % (8 * MIB)), 8 * MIB
-    obvious = Marshalled(size)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -192,33 +203,21 @@ async def large(args: argparse.Namespace) -> None:
     async def send(message: dict[str, Any]) -> None:
         len(message.get("body", b""))
 
-    async with pool_of("app", args.isolation) as pool:
-        assert len((await pool.run_asgi(request)).body) == size
-        measures = {
-            "run_asgi": (awaited(lambda: pool.run_asgi(request), 1), 64),
-            "handle_asgi": (awaited(lambda: pool.handle_asgi(request, receive, send), 1), 64),
-            "inside marshal": (awaited(obvious.call, 1), 64),
-            "hello": (awaited(lambda: pool.run_asgi(scope()), 1), 64),
-        }
-        found = await rounds(args.rounds, measures)
-    obvious.close()
-    print("\nAn 8 MiB answer, one at a time; calls/s (handle_asgi: as it goes to a socket; hello: the way without it)")
-    for name, each in found.items():
-        print(f"  {name:24} {median(each):9,.0f}   {1e3 / median(each):6.3f} ms")
-    ratio(found, "run_asgi", "inside marshal", 4)
-    ratio(found, "handle_asgi", "inside marshal", 4)
-
-
-async def main(args: argparse.Namespace) -> None:
-    print(about())
-    for part in args.only.split(","):
-        await {"small": small, "cpu": cpu, "large": large}[part](args)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m perf.calls")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--calls", type=int, default=4096, help="in a round; the executors do a quarter")
-    parser.add_argument("--only", default="small,cpu,large")
-    parser.add_argument("--isolation", default="subinterpreter")
-    asyncio.run(main(parser.parse_args()))
+    async with pool_of(session, "app") as pool:
+        obvious = Marshalled(size)
+        try:
+            assert len((await pool.run_asgi(request)).body) == size
+            await session.compare(
+                "8 MiB",
+                "An answer of 8 MiB, one at a time.",
+                {
+                    "run_asgi": awaited(lambda: pool.run_asgi(request), 1),
+                    "handle_asgi": awaited(lambda: pool.handle_asgi(request, receive, send), 1),
+                    "inside marshal": awaited(obvious.call, 1),
+                    "hello": awaited(lambda: pool.run_asgi(scope()), 1),
+                },
+                note="handle_asgi hands on the app's own buffer, as it goes to a socket; run_asgi copies it once; "
+                "hello is the way without the bytes.",
+            )
+        finally:
+            obvious.close()

@@ -1,16 +1,13 @@
 """What a pool leaves behind: after bursts of lent buffers, calls cancelled at random, recycles.
 
-    python -m perf.loans [--loans 2000] [--bursts 5] [--cancels 10000] [--recycles 1000] [--isolation subinterpreter]
-
-0 leaves a part out. Memory is this process's resident memory, in MB of 10^6 bytes; a burst is made once before the
-first figure, so that growth is what comes on top of what the allocator keeps for itself anyway.
-`tests/test_soak.py` holds the outcomes of the same functions.
+Memory is the resident memory of this process. Everything is done once before the first figure, so that growth is what
+comes on top of what the allocator keeps for itself anyway. Nothing here takes turns: the figures before and after
+belong to one process. What is still held when a part is over is an error. `tests/test_soak.py` holds the outcomes of
+the same functions.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import gc
 import random
 import time
@@ -20,7 +17,9 @@ from typing import Any
 
 import anyio
 
-from perf import KIB, ROOT, about, environ, fds, rss, scope
+from perf import KIB, environ, fds, rss, scope
+from perf.calls import pool_of
+from perf.frame import Session
 from subpool import Pool, SubpoolError
 
 SIZE = 200 * KIB
@@ -156,73 +155,63 @@ async def recycles(pool: Pool, number: int, each: Callable[[int], None] = lambda
 
 def memory() -> float:
     gc.collect()
-    return rss() / 1e6
+    return rss()
 
 
-async def main(args: argparse.Namespace) -> None:
-    print(about())
+async def run(session: Session) -> None:
+    share = session.effort.share
+    parts = {"bursts": bursts, "cancels": cancelled, "recycles": renewed}
+    for name, part in parts.items():
+        if session.wanted(name):
+            await part(session, share)
 
-    def pool(workers: int = 2, **options: Any) -> Pool:
-        options = {"isolation": args.isolation, "pythonpath": [ROOT], "lifespan": "off", **options}
-        return Pool("perf:app", workers=workers, max_pending=10 * args.loans + 1024, timeout=60.0, **options)
 
-    if args.loans:
-        print(f"\nBursts of {args.loans} answers and {args.loans} requests of {SIZE // KIB} KiB, all at once")
-        async with pool() as one:
-            before, open_fds = memory(), fds()
-            for turn in range(args.bursts + 1):
-                start = time.perf_counter()
-                await burst(one, args.loans)
-                seconds = time.perf_counter() - start
-                print(f"  burst {turn}: {seconds:5.2f} s, RSS {before:.1f} MB before all, {memory():.1f} MB now")
-            print(f"  held: {await settled(one) or 'nothing'}; fds {fds() - open_fds:+d}")
-        print(f"  after the close: RSS {memory():.1f} MB")
-        for _ in range(3):
-            other = pool()
-            async with other:
-                start = time.perf_counter()
-                pieces = await slow_readers(other, 40)
-                seconds = time.perf_counter() - start
-            print(f"  closed under 40 slow readers: {seconds:.2f} s, {pieces} pieces read, RSS {memory():.1f} MB")
+async def clean(pool: Pool, descriptors: int) -> None:
+    """Raise if the pool still holds something, or if descriptors were left open."""
+    left = await settled(pool)
+    if left or fds() > descriptors:
+        raise RuntimeError(f"still held: {left or 'nothing'}, descriptors {fds() - descriptors:+d}")
 
-    if args.cancels:
-        print(f"\n{args.cancels} calls cancelled at random")
-        async with pool() as one:
-            await cancels(one, 200)
-            await settled(one)
-            before, open_fds = memory(), fds()
+
+async def bursts(session: Session, share: float) -> None:
+    number = max(200, int(2000 * share))
+    case = session.case("bursts", f"{number} answers and {number} requests of {SIZE // KIB} KiB, all at once.")
+    async with pool_of(session, "app", 2, max_pending=10 * number + 1024, timeout=60.0) as pool:
+        await burst(pool, number)
+        open_fds = fds()
+        case.add("before", "rss", 0, memory())
+        for turn in range(session.effort.of(5)):
             start = time.perf_counter()
-            ended = await cancels(one, args.cancels)
-            seconds = time.perf_counter() - start
-            left = await settled(one)
-            print(f"  {seconds:.1f} s, {ended} others ended by themselves; RSS {before:.1f} -> {memory():.1f} MB")
-            stats = one.stats()
-            print(f"  held: {left or 'nothing'}; fds {fds() - open_fds:+d}; abandoned {stats.abandoned}")
-            print(f"  restarts {[worker.restarts for worker in stats.workers]}, taken back {stats.taken_back}")
-
-    if args.recycles:
-        print(f"\n{args.recycles} recycles, 1 worker")
-        async with pool(1) as one:
-            await recycles(one, 10)
-            before, open_fds = memory(), fds()
-            start = time.perf_counter()
-
-            def report(count: int) -> None:
-                if count % max(args.recycles // 10, 1) == 0:
-                    each = (time.perf_counter() - start) / count
-                    now = memory()
-                    print(f"  {count:5}: RSS {before:.1f} -> {now:.1f} MB, {each * 1e3:.0f} ms each", flush=True)
-
-            await recycles(one, args.recycles, report)
-            growth = memory() - before
-            print(f"  growth {growth:.1f} MB, wanted on 3.14 after 1000: < 20; fds {fds() - open_fds:+d}")
+            await burst(pool, number)
+            case.add("after", "time", turn, (time.perf_counter() - start) / number / 2)
+        case.add("after", "rss", 0, memory())
+        await clean(pool, open_fds)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m perf.loans")
-    parser.add_argument("--loans", type=int, default=2000)
-    parser.add_argument("--bursts", type=int, default=5)
-    parser.add_argument("--cancels", type=int, default=10_000)
-    parser.add_argument("--recycles", type=int, default=1000)
-    parser.add_argument("--isolation", default="subinterpreter")
-    asyncio.run(main(parser.parse_args()))
+async def cancelled(session: Session, share: float) -> None:
+    number = max(500, int(10_000 * share))
+    case = session.case("cancels", f"{number} calls of ten kinds cancelled after a random while; 2 workers.")
+    async with pool_of(session, "app", 2, timeout=60.0) as pool:
+        await cancels(pool, 500)
+        await settled(pool)
+        open_fds = fds()
+        case.add("before", "rss", 0, memory())
+        start = time.perf_counter()
+        ended = await cancels(pool, number)
+        case.add("after", "time", 0, (time.perf_counter() - start) / (number + ended))
+        await clean(pool, open_fds)
+        case.add("after", "rss", 0, memory())
+
+
+async def renewed(session: Session, share: float) -> None:
+    number = max(20, int(1000 * share))
+    case = session.case("recycles", f"{number} recycles with a call between; 1 worker.")
+    case.note = "3.13 never gives an interpreter's memory back; there a sub-interpreter is reset in place."
+    async with pool_of(session, "app", 1, timeout=60.0) as pool:
+        await recycles(pool, 10)
+        case.add("before", "rss", 0, memory())
+        start = time.perf_counter()
+        await recycles(pool, number)
+        case.add("after", "time", 0, (time.perf_counter() - start) / number)
+        case.add("after", "rss", 0, memory())
+        await settled(pool)

@@ -1,0 +1,10 @@
+"""Workers wait on asyncio's own selector, whose time limits are whole milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+
+from perf.off import replace
+from subpool.worker import worker
+
+replace(worker, "_new_loop", asyncio.new_event_loop)

@@ -1,0 +1,1 @@
+"""Pages of frameworks that servers are measured with. What workers import; each needs its framework alone."""
