@@ -64,11 +64,15 @@ def _show(as_json: bool, config: str | None, **given: Any) -> None:
 
     found = settings(sources(config, given))
     if as_json:
-        click.echo(json.dumps({one.name: {"value": one.value, "origin": one.origin} for one in found}, indent=2))
+        shown = {
+            one.name: {"value": one.value, "origin": one.origin, **({"inherited": True} if one.inherited else {})}
+            for one in found
+        }
+        click.echo(json.dumps(shown, indent=2))
         return
     names, texts = max(len(one.name) for one in found), max(len(one.text) for one in found)
     for one in found:
-        click.echo(f"{one.name:{names}}  {one.text:{texts}}  {one.origin}")
+        click.echo(f"{one.name:{names}}  {one.text:{texts}}  {one.origin}{', the server' if one.inherited else ''}")
 
 
 def schema_command() -> click.Command:

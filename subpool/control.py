@@ -54,11 +54,17 @@ class Control:
     def __repr__(self) -> str:
         return f"<Control {self.path}, {len(self._reception or ())} clients>"
 
-    async def start(self) -> None:
-        """Listen. `OSError` if that cannot be."""
-        sock = listen(self.path, 0o600)
-        self._inode = os.stat(self.path).st_ino
+    async def start(self, sock: socket.socket | None = None) -> None:
+        """Listen, on `sock` where that does already: then its file is another's. `OSError` if that cannot be."""
+        if sock is None:
+            sock = listen(self.path, 0o600)
+            self._inode = os.stat(self.path).st_ino
         self._reception = Reception(sock, self._serve, CLIENTS)
+
+    def leave(self) -> None:
+        """Accept nothing more, here; who is connected stays."""
+        if self._reception is not None:
+            self._reception.leave()
 
     async def close(self) -> None:
         """Listen no more, end all connections, remove the socket."""
@@ -84,8 +90,10 @@ class Control:
             except Overlong:
                 await _reply(peer, {"error": f"a request has at most {LINE} bytes"})
                 return
+            peer.busy = True
             command, answer = await self._answer(line)
             await _reply(peer, answer)
+            peer.busy = False
             patience = None if command == "stop" and "result" in answer else PATIENCE
 
     async def _answer(self, line: bytes) -> tuple[str, dict[str, Any]]:

@@ -17,22 +17,27 @@ def table(status: Mapping[str, Any]) -> str:
         ", ".join(status["addresses"]) or "no address",
         f"{_count(status['connections'], 'connection')}, {_count(status['requests'], 'request')}",
     ]
+    several = status.get("processes", ())
+    lines += [f"process {one['process']}: pid {one['pid']}, {one['state']}" for one in several]
+    columns = (*_COLUMNS, "process") if several else _COLUMNS
     for number, pool in enumerate(status["pools"], 1):
         lines += ["", f"pool {number}: {pool['app']} in {KINDS.get(pool['isolation'], pool['isolation'])}"]
         told = [f"{pool[name]} {name}" for name in ("pending", "refused", "restarts", "recycled", "abandoned")]
-        lines += [", ".join(told), "", *aligned(_COLUMNS, [_row(worker) for worker in pool["workers"]])]
+        lines += [", ".join(told), "", *aligned(columns, [_row(worker) for worker in pool["workers"]])]
     return "\n".join(lines)
 
 
 def _guard(status: Mapping[str, Any]) -> str:
-    return "" if status.get("guard") is None else f", guarded by {status['guard']}"
+    return "" if status.get("guard") in (None, status["pid"]) else f", guarded by {status['guard']}"
 
 
 def _row(worker: Mapping[str, Any]) -> tuple[str, ...]:
     rss = worker["rss"]
     counts = (str(worker[name]) for name in ("in_flight", "served", "failed", "restarts"))
     times = ("-" if worker[name] is None else f"{worker[name] * 1000:.1f} ms" for name in ("p50", "p90", "p99"))
-    return (str(worker["id"]), worker["state"], *counts, *times, "-" if rss is None else f"{rss / 1e6:.1f} MB")
+    memory = "-" if rss is None else f"{rss / 1e6:.1f} MB"
+    process = (str(worker["process"]),) if "process" in worker else ()
+    return (str(worker["id"]), worker["state"], *counts, *times, memory, *process)
 
 
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -16,6 +16,7 @@ pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 
 from subpool import cli
+from subpool.http.config import MountConfig
 from subpool.http.options import options
 from subpool.http.schema import json_schema
 from subpool.http.yamlfile import YAMLFile
@@ -93,7 +94,8 @@ def test_every_value_says_where_it_came_from(tmp_path: Path, capsys: pytest.Capt
     monkeypatch.setenv("SUBPOOL_WINDOW", "2")
     monkeypatch.setenv("SUBPOOL_BIND", "127.0.0.1:0, unix:x.sock")
     shown = show(capsys, "--config", file, "--workers", "4", "--timeout", "none")
-    assert set(shown) == {*options(), "mounts[0].prefix", "mounts[0].app"} - {"mounts"}
+    of_mount = set(options(MountConfig)) - {"hooks"}  # those of a mount are beside the server's
+    assert set(shown) == {*options(), *(f"mounts[0].{name}" for name in of_mount)} - {"mounts"}
     expected = {
         "app": (None, "default"),
         "threads": (3, f"{file}:2"),
@@ -107,6 +109,11 @@ def test_every_value_says_where_it_came_from(tmp_path: Path, capsys: pytest.Capt
         "grace": (0.5, "default"),
     }
     assert {name: (shown[name]["value"], shown[name]["origin"]) for name in expected} == expected
+    inherited = {name: (one["value"], one["origin"]) for name, one in shown.items() if one.get("inherited")}
+    assert inherited == {
+        f"mounts[0].{name}": (shown[name]["value"], shown[name]["origin"])
+        for name in of_mount - {"prefix", "app"}
+    }
     monkeypatch.setenv("SUBPOOL_CONFIG", file)
     assert cli.main(["config", "show"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -114,9 +121,27 @@ def test_every_value_says_where_it_came_from(tmp_path: Path, capsys: pytest.Capt
     assert rows["bind"] == ["127.0.0.1:0, unix:x.sock", "SUBPOOL_BIND"]
     assert rows["mounts[0].app"] == ["a:b", f"{file}:7"]
     assert rows["max_body"] == ["none", "default"]
+    assert rows["mounts[0].threads"] == ["3", f"{file}:2, the server"]
     assert rows["root_path"] == ["''", "default"]
     assert rows["date_header"] == ["true", "default"]
     assert len({line.rindex("  ") for line in lines}) == 1, "aligned"
+
+
+def test_a_mount_inherits_what_it_does_not_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where it says null, as the server does (`groups`)."""
+    from subpool.http.groups import groups
+    from subpool.http.sources import load_config
+
+    mounts = "  - {prefix: /, app: 'a:b', threads: 3, timeout: null}\n  - {prefix: /c, app: 'c:d', timeout: 1}\n"
+    file = write(tmp_path, f"timeout: 7\nworkers: 2\nmounts:\n{mounts}")
+    shown = show(capsys, "--config", file)
+    assert shown["mounts[0].threads"] == {"value": 3, "origin": f"{file}:4"}
+    assert shown["mounts[0].timeout"] == {"value": 7.0, "origin": f"{file}:1", "inherited": True}
+    assert shown["mounts[1].timeout"] == {"value": 1.0, "origin": f"{file}:5"}
+    for number, group in enumerate(groups(load_config(file))):
+        for name in ("workers", "threads", "isolation", "pythonpath"):
+            assert shown[f"mounts[{number}].{name}"]["value"] == group.options[name]
+        assert shown[f"mounts[{number}].timeout"]["value"] == group.specs[0].timeout
 
 
 def test_secrets_are_never_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str],

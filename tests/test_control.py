@@ -289,22 +289,47 @@ def test_no_descriptors_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     tried = []
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        accept = loop.sock_accept
+        accept = socket.socket.accept
 
-        async def sock_accept(sock: socket.socket) -> Any:
+        def accept_later(sock: socket.socket) -> Any:
             tried.append(sock)
             if len(tried) < 3:
                 raise OSError(errno.EMFILE, "Too many open files")
-            return await accept(sock)
+            return accept(sock)
 
-        monkeypatch.setattr(loop, "sock_accept", sock_accept)
+        monkeypatch.setattr(socket.socket, "accept", accept_later)
         async with controlled(folder) as there:
             with Client(there.path) as one:
                 assert await one.ask({"command": "status"}) == {"result": {"pid": 1}}
 
     asyncio.run(main())
     assert 3 <= len(tried) <= 4
+
+
+def test_who_waits_for_a_reply_at_the_end_has_it(folder: Path, run: Callable[[Main], None]) -> None:
+    """Also who connected just before; who asks nothing holds nothing up for long."""
+
+    async def main() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> int:
+            begun.set()
+            await go.wait()
+            return 7
+
+        async with controlled(folder, slow=slow) as there:
+            with Client(there.path) as one, Client(there.path) as idle:
+                assert await idle.ask({"command": "status"})
+                await one.send(b'{"command": "slow"}\n')
+                await begun.wait()
+                closing = asyncio.create_task(there.close())
+                await asyncio.sleep(0)
+                go.set()
+                assert await one.told() == {"result": 7}
+                await closing
+                assert await idle.ended()
+
+    run(main)
 
 
 # the commands

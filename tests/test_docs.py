@@ -108,3 +108,13 @@ def test_demo() -> None:
     printed = run(ROOT, "examples/demo/demo.py")
     for part in ("ASGI app", "WSGI app", "ValueError: this handler always fails", "Statistics"):
         assert part in printed
+
+
+def test_the_reference_lists_the_servers_methods() -> None:
+    pytest.importorskip("pydantic")
+    from subpool import Server
+
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Server\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `(?:await )?server\.(\w+)\(", section, re.MULTILINE))
+    assert listed == {name for name in vars(Server) if not name.startswith("_")}

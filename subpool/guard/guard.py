@@ -7,25 +7,26 @@ Rules:
   stay open meanwhile, so that clients wait in the system's queue.
 - One that asks for a fresh process is drained when its replacement is ready.
 - Who is told to end has `graceful_timeout` and a moment; then it is killed.
+- What an operator asks of one server process is asked of all; what was asked of their size holds for those to come.
 """
 
 from __future__ import annotations
 
-import heapq
-import os
-import selectors
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from ..restarts import BROKEN, FRESH, Restarts
 from .caught import Caught, name_of
 from .diary import Diary
-from .handover import Handover, take
+from .events import Events
+from .handover import Handover, close, take
 from .link import Link, Message
+from .relay import HEARD, Relay
+from .size import Size
 from .upgrade import Upgrade
 from .ward import Ward
 
@@ -42,15 +43,14 @@ class Guard:
         self._before = None if given.before is None else Link(socket.socket(fileno=given.before), blocking=False)
         self._diary = Diary(given.config["log_level"], given.config["log_file"])
         self._restarts = Restarts(given.config["max_restarts"], given.config["restart_window"])
-        self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = 0
+        self._events = Events()
         self._wards: set[Ward] = set()
         self._upgrade: Upgrade | None = None
         self._upgrade_wanted = False
         self._started = False  # a server process was ready once
         self._stopping = False
-        self._more = 0  # workers, than the configuration says
+        self._size = Size(given.size)
+        self._since = time.monotonic()
         self._status = 0
         self._does: dict[int, Callable[[int], None]] = {
             signal.SIGTERM: self._end,
@@ -70,72 +70,65 @@ class Guard:
         """Guard until the end; the status."""
         with Caught() as caught:
             self._guard(caught)
-        self._selector.close()
+        self._events.close()
+        close(self._sockets, self._before is not None)
         if self._upgrade is not None:
             self._upgrade.release()
         return self._status
 
     def _guard(self, caught: Caught) -> None:
-        self._watch(caught, lambda: self._on_signals(caught))
-        self._start(None)
+        self._events.watch(caught, lambda: self._on_signals(caught))
+        self._start(1, None)
         while self._wards or not self._stopping:
-            wait = None if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())
-            for key, _ in self._selector.select(wait):
-                key.data()
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
+            self._events.turn()
 
     def _on_signals(self, caught: Caught) -> None:
         for number in dict.fromkeys(caught.take()):
             self._does[number](number)
 
-    def _watch(self, what: Any, does: Callable[[], object]) -> None:
-        self._selector.register(what, selectors.EVENT_READ, does)
-
-    def _later(self, seconds: float, does: Callable[[], None]) -> None:
-        self._numbers += 1
-        heapq.heappush(self._timers, (time.monotonic() + seconds, self._numbers, does))
-
     # server processes: their start
 
-    def _start(self, old: Ward | None) -> None:
+    def _start(self, place: int, old: Ward | None) -> None:
         """Start one; in place of `old`, which goes on until then, if that is still there."""
         if self._stopping or (old is not None and old not in self._wards):
             return
         try:
-            ward = Ward(self._config, self._sockets, not self._started, old)
+            ward = Ward(self._config, self._sockets, place, old, not self._started, self._before is None)
         except OSError as error:
-            self._failed(f"a server process could not be started ({error.strerror})", False, old)
+            self._failed(f"a server process could not be started ({error.strerror})", False, place, old)
             return
         if old is not None:
             old.successor = ward
         self._wards.add(ward)
-        self._watch(ward.link, lambda: self._listen(ward))
+        self._events.watch(ward.link, lambda: self._listen(ward))
 
     def _listen(self, ward: Ward) -> bool:
         """Take what it says now. False when it says no more."""
         if ward.link.fileno() < 0:  # closed a moment ago
             return False
+        ward.link.flush()
         messages = ward.link.receive()
         if messages is None:
-            self._selector.unregister(ward.link)
-            ward.link.close()
+            self._events.end(ward.link)
             return False
         for message in messages:
             event = ward.hear(message)
             if event == "ready" and ward.state == "ready":
-                self._ready(ward)
+                self._ready(ward, message["size"])
+            elif event == "ask":
+                self._relay(ward, message)
             elif event == "fresh" and ward.state == "ready" and ward.successor is None:
                 self._diary.info(f"server process {ward.pid} asks for a fresh one in its place")
-                self._start(ward)
+                ward.worn = message["worn"]
+                self._start(ward.place, ward)
             elif event == "stop" and not self._stopping:
                 self._diary.info("told to stop: draining")
                 self._stop(0)
         return bool(messages)
 
-    def _ready(self, ward: Ward) -> None:
-        if self._more:
-            ward.ask("scale", delta=self._more)
+    def _ready(self, ward: Ward, size: Sequence[int | None]) -> None:
+        if self._size.told(size):
+            ward.ask("scale", counts=self._size.counts)
         if ward.old is not None and ward.old in self._wards:
             self._drain(ward.old)
         ward.old = None
@@ -143,14 +136,15 @@ class Guard:
             self._diary.info(f"server process {ward.pid} is ready")
         else:
             self._started = True
-            for _ in range(1, self._config["processes"]):
-                self._start(None)
+            for place in range(2, self._config["processes"] + 1):
+                self._start(place, None)
             if self._upgrade_wanted:
                 self._start_upgrade()
         if self._before is not None and len(self._serving()) == self._config["processes"]:
             self._before.send({"event": "ready", "names": [one.name for one in self._sockets]})
             self._before.close()
             self._before = None
+            self._tell("operate")
 
     def _serving(self) -> list[Ward]:
         return [ward for ward in self._wards if ward.state == "ready"]
@@ -163,10 +157,9 @@ class Guard:
             if status is not None:
                 while ward.link.fileno() >= 0 and self._listen(ward):
                     pass  # its last words
-                if ward.link.fileno() >= 0:
-                    self._selector.unregister(ward.link)
-                    ward.link.close()
+                self._events.end(ward.link)
                 self._wards.discard(ward)
+                ward.ended()
                 self._ended(ward, status)
         if self._upgrade is not None and self._upgrade.names is None and self._upgrade.poll() is not None:
             self._upgrade_failed(self._upgrade)
@@ -180,13 +173,15 @@ class Guard:
         if not self._started and ward.told:
             self._stop(1)
         elif status == FRESH and ward.state == "ready":
-            self._start(None)
+            self._start(ward.place, None)
+        elif ward.told and ward.old in self._wards and not ward.old.worn:  # new code that does not start
+            self._diary.error(f"{what}; the one that it was to replace goes on")
         elif status == BROKEN:  # as it has said
             self._stop(BROKEN)
         else:
-            self._failed(what, ward.state == "ready" and ward.served, ward.old)
+            self._failed(what, ward.state == "ready" and ward.served, ward.place, ward.old)
 
-    def _failed(self, what: str, proved: bool, old: Ward | None) -> None:
+    def _failed(self, what: str, proved: bool, place: int, old: Ward | None) -> None:
         """Something ended, or did not start: begin anew, as far as that makes sense."""
         if not self._started:
             sys.stderr.write(f"subpool: error: {what} before it was ready\n")
@@ -195,7 +190,7 @@ class Guard:
         wait = self._restarts.ended(time.monotonic(), proved)
         if wait is not None:
             self._diary.error(f"{what}; another is started" + (f" in {wait:.2f} s" if wait else ""))
-            self._later(wait, lambda: self._start(old))
+            self._events.later(wait, lambda: self._start(place, old))
         elif old is not None:
             self._diary.error(f"{what}; the one that it was to replace goes on")
         else:
@@ -216,27 +211,26 @@ class Guard:
         self._status = 128 + number
         for ward in self._wards:
             ward.kill()
-        self._later(1.0, self._wards.clear)  # what cannot even be killed is left
+        self._events.later(1.0, self._wards.clear)  # what cannot even be killed is left
 
-    def _stop(self, status: int) -> None:
-        """Listen no more, drain all, end with `status`."""
+    def _stop(self, status: int, taken: Sequence[str] = ()) -> None:
+        """Listen no more, drain all, end with `status`. `taken`: the sockets that another guard goes on with; those
+        for the operator are left to it at once, else they stay until the end."""
         self._stopping = True
         self._status = status
+        operations = [one for one in self._sockets if one.use and one.name not in taken]
         for ward in self._wards:
-            self._drain(ward)
-        for one in self._sockets:
-            os.close(one.fd)
-            if self._before is None or not one.shared:
-                _remove(one.name, one.inode)
-        self._sockets = []
+            self._drain(ward, [one.use for one in operations])
+        close([one for one in self._sockets if one not in operations], self._before is not None)
+        self._sockets = operations
         if self._upgrade is not None:
             self._upgrade.cancel()
 
-    def _drain(self, ward: Ward) -> None:
+    def _drain(self, ward: Ward, operations: Sequence[str] = ("control", "metrics")) -> None:
         if ward.state == "draining":
             return
         ward.state = "draining"
-        ward.ask("drain")
+        ward.ask("drain", operations=list(operations))
         limit = self._config["graceful_timeout"] + MARGIN
 
         def late() -> None:
@@ -244,7 +238,7 @@ class Guard:
                 self._diary.error(f"server process {ward.pid} did not end within {limit:g} s: it is killed")
                 ward.kill()
 
-        self._later(limit, late)
+        self._events.later(limit, late)
 
     # what else signals ask for
 
@@ -254,15 +248,26 @@ class Guard:
 
     def _scale(self, delta: int) -> None:
         """One worker more or less in each server process, and in those to come."""
-        first: list[Message] = []
+        self._size.step(delta)
+        for ward in self._serving():
+            ward.ask("scale", counts=self._size.counts, delta=delta)
 
-        def answer(message: Message) -> None:
-            if not first and "error" not in message:
-                first.append(message)
-                self._more += message["value"]["change"]
+    def _relay(self, asker: Ward, message: Message) -> None:
+        """What an operator asks of one server process, for all."""
+        do, more, wards = message["what"], message["more"], list(self._wards)
+        if do != "status":
+            wards = [ward for ward in wards if ward.state == "ready" or (do == "reload" and ward.state == "starting")]
+        if do == "scale" and wards:
+            self._size.set(more["count"])
+            more["counts"] = self._size.counts
 
-        for ward in self._serving() if self._started else self._wards:
-            ward.ask("scale", answer, delta=delta)
+        def done(answers: list[Message]) -> None:
+            up = time.monotonic() - self._since
+            asker.link.send({"do": "told", "id": message["id"], "answers": answers, "uptime": up})
+
+        relay = Relay(do, more, wards, done)
+        self._events.later(HEARD, relay.look)
+        self._events.later(message["seconds"], relay.end)
 
     def _start_upgrade(self) -> None:
         if self._stopping:
@@ -274,44 +279,32 @@ class Guard:
             self._diary.warning(f"an upgrade is under way: guard {self._upgrade.pid}")
             return
         try:
-            upgrade = self._upgrade = Upgrade(self._argv, self._sockets)
+            upgrade = self._upgrade = Upgrade(self._argv, self._sockets, self._size.passed_on())
         except OSError as error:
             self._diary.error(f"a new guard cannot be started: {error.strerror}")
             return
         self._diary.info(f"a new guard is started: {upgrade.pid}")
-        self._watch(upgrade.link, lambda: self._hear_upgrade(upgrade))
+        self._events.watch(upgrade.link, lambda: self._hear_upgrade(upgrade))
 
     def _hear_upgrade(self, upgrade: Upgrade) -> None:
         if upgrade.link.fileno() < 0:  # closed a moment ago
             return
         messages = upgrade.link.receive()
         if messages is None:
-            self._selector.unregister(upgrade.link)
-            upgrade.link.close()
+            self._events.end(upgrade.link)
         for message in messages or ():
             upgrade.names = message["names"]
             self._diary.info(f"guard {upgrade.pid} has taken over: draining")
             # What it took is not ours to remove.
             self._sockets = [one._replace(inode=0) if one.name in message["names"] else one for one in self._sockets]
             if not self._stopping:
-                self._stop(0)
+                self._stop(0, message["names"])
 
     def _upgrade_failed(self, upgrade: Upgrade) -> None:
         self._diary.error(f"the new guard {upgrade.pid} ended with status {upgrade.poll()}; this one goes on")
-        if upgrade.link.fileno() >= 0:
-            self._selector.unregister(upgrade.link)
+        self._events.end(upgrade.link)
         upgrade.release()
         self._upgrade = None
-
-
-def _remove(name: str, inode: int) -> None:
-    """As `unix_sockets.remove`, which the guard does not load."""
-    path = name.removeprefix("unix:")
-    try:
-        if inode and os.stat(path).st_ino == inode:
-            os.unlink(path)
-    except OSError:
-        pass
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,46 +9,53 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
-import tempfile
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .boot import command
 from .caught import held_back
+from .diary import Diary
 
 if TYPE_CHECKING:
     from ..http.config import ServerConfig
 
-VARIABLE = "SUBPOOL_SOCKETS"  # in the environment of a new guard: what it inherits
+VARIABLE: Final = "SUBPOOL_SOCKETS"  # in the environment of a new guard: what it inherits
+QUEUE: Final = 32  # connections to control socket and metrics that the system holds until they are accepted
 
 
 class Socket(NamedTuple):
-    """A bound socket: its name in `bind`, its descriptor, and the inode of a unix socket's file that goes with it.
+    """A bound socket: its name as in `bind`, its descriptor, and the inode of a unix socket's file that goes with it.
 
-    `shared`: the guard before has it too, and goes on with it if this one does not come to serve.
+    `shared`: the guard before has it too, and goes on with it if this one does not come to serve. `use`: "" for the
+    server's addresses; "control" and "metrics" are for its operator, and listen already.
     """
 
     name: str
     fd: int
     inode: int
     shared: bool = False
+    use: str = ""
 
 
 class Handover(NamedTuple):
-    """All that a guard knows. `argv`: the command line that made it; `before`: the link to the guard before it."""
+    """All that a guard knows. `argv`: the command line that made it; `before`: the link to the guard before it, and
+    `size`: what `Size.passed_on` gave there."""
 
     config: dict[str, Any]
     sockets: list[Socket]
     argv: list[str]
     before: int | None
+    size: list[list[int | None]]
 
 
 class Inherited(NamedTuple):
-    """What a new guard has of the one before it: a link to it, and its sockets."""
+    """What a new guard has of the one before it: a link to it, its sockets, and what it knows of sizes."""
 
     link: int
     sockets: list[Socket]
+    size: list[list[int | None]]
 
 
 def inherited(environ: MutableMapping[str, str]) -> Inherited | None:
@@ -57,8 +64,12 @@ def inherited(environ: MutableMapping[str, str]) -> Inherited | None:
     if text is None:
         return None
     try:
-        link, sockets = json.loads(text)
-        found = Inherited(int(link), [Socket(str(name), int(fd), int(inode), True) for name, fd, inode, _ in sockets])
+        link, sockets, size = json.loads(text)
+        found = Inherited(
+            int(link),
+            [Socket(str(name), int(fd), int(inode), True, str(use)) for name, fd, inode, _, use in sockets],
+            list(size),
+        )
         for fd in (found.link, *(one.fd for one in found.sockets)):
             os.set_inheritable(fd, False)
     except (ValueError, TypeError, OSError) as error:
@@ -68,25 +79,28 @@ def inherited(environ: MutableMapping[str, str]) -> Inherited | None:
 
 def become_guard(config: ServerConfig, before: Inherited | None) -> NoReturn:
     """Bind, and be the guard from now on. `OSError`: nothing is bound then."""
+    import tempfile  # the guard itself needs none: it loads four ways to compress
+
     from .. import unix_sockets
-    from ..http.binding import bind
 
     there = list(before.sockets) if before is not None else []
     link = [before.link] if before is not None else []
     sockets: list[Socket] = []
     try:
-        for name in config.bind:
-            same = next((one for one in there if one.name == name), None)
+        for use, name, mode in [*(("", name, config.unix_mode) for name in config.bind), *_operations(config)]:
+            same = next((one for one in there if (one.use, one.name) == (use, name)), None)
             if same is not None:
                 there.remove(same)
                 sockets.append(same)
             else:
-                made = bind(name, config.unix_mode)
-                sockets.append(Socket(name, made.sock.detach(), made.inode))
+                sockets.append(_bound(use, name, mode))
+            if use:
+                _listen(sockets[-1])
         for left in there:
             os.close(left.fd)
         with tempfile.TemporaryFile() as file:
-            given = [config.model_dump(mode="json"), sockets, sys.orig_argv, link]
+            size = before.size if before is not None else []
+            given = [config.model_dump(mode="json"), sockets, sys.orig_argv, link, size]
             file.write(json.dumps(given).encode())
             file.seek(0)
             for fd in (file.fileno(), *link, *(one.fd for one in sockets)):
@@ -103,11 +117,60 @@ def become_guard(config: ServerConfig, before: Inherited | None) -> NoReturn:
         raise
 
 
+def _bound(use: str, name: str, mode: str) -> Socket:
+    from ..http.binding import bind
+
+    made = bind(name, mode)
+    return Socket(name, made.sock.detach(), made.inode, False, use)
+
+
+def _operations(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
+    """Use, name and mode of the sockets for the server's operator. All server processes share them: whoever asks has
+    an answer while one of them lives."""
+    from ..control import own_path
+
+    if config.metrics_bind is not None:
+        yield "metrics", config.metrics_bind, config.unix_mode
+    if config.control_socket == "auto":
+        try:
+            yield "control", f"unix:{own_path(os.getpid())}", "600"
+        except OSError as error:  # as on a read-only system: it runs without
+            Diary(config.log_level, config.log_file).warning(f"there is no control socket: {error}")
+    elif config.control_socket != "none":
+        yield "control", f"unix:{config.control_socket}", "600"
+
+
+def _listen(one: Socket) -> None:
+    """From now on, with this process as the one that listens (SO_PEERCRED), also where another one did before."""
+    sock = socket.socket(fileno=one.fd)
+    try:
+        sock.listen(QUEUE)
+    finally:
+        sock.detach()
+
+
 def take(fd: int) -> Handover:
     """What `become_guard` left."""
     with open(fd, "rb") as file:
-        config, sockets, argv, link = json.load(file)
-    given = Handover(config, [Socket(*one) for one in sockets], argv, link[0] if link else None)
+        config, sockets, argv, link, size = json.load(file)
+    given = Handover(config, [Socket(*one) for one in sockets], argv, link[0] if link else None, size)
     for inheritable in (*link, *(one.fd for one in given.sockets)):
         os.set_inheritable(inheritable, False)
     return given
+
+
+def close(sockets: Sequence[Socket], shared: bool) -> None:
+    """Close them, and remove the files of unix sockets; if `shared`, not those of the guard before."""
+    for one in sockets:
+        os.close(one.fd)
+        if not (shared and one.shared):
+            _remove(one.name.removeprefix("unix:"), one.inode)
+
+
+def _remove(path: str, inode: int) -> None:
+    """As `unix_sockets.remove`, which the guard does not load."""
+    try:
+        if inode and os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        pass

@@ -6,6 +6,7 @@ The configuration comes as plain data, already judged: what judges it (pydantic)
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from ..errors import SubpoolError
 from ..http.binding import Binding
 from ..http.logs import reopen, set_up_logging
 from ..http.loops import loop_factory
+from ..http.operations import Given
 from ..worker.tether import die_with_parent
 from .caught import leave_to_the_guard
 from .link import Link, Message
@@ -28,18 +30,23 @@ if TYPE_CHECKING:
     from ..http.server import Server
 
 LOOK: float = 0.1  # seconds between looks whether a request came
+MARGIN: float = 3.0  # seconds in which the guard says what it has
 
 
 class Served:
     """The server of this process, under a guard."""
 
-    def __init__(self, link: Link, given: Message) -> None:
+    def __init__(self, link: Link, given: Message, more: Sequence[Message]) -> None:
+        """`given`: the guard's first message; `more`: what it has said since."""
         from ..http.server import Server
 
         self._link = link
+        self._given = given
+        self._more = more
         self._config = plain(given["config"])
         self._bindings = [Binding(name, _socket(fd)) for name, fd in given["sockets"]]
-        self._announce: bool = given["announce"]
+        self._asked: dict[int, asyncio.Future[Message]] = {}
+        self._numbers = itertools.count()
         self._make = Server
         self._server: Server
         self._loop: asyncio.AbstractEventLoop
@@ -56,16 +63,22 @@ class Served:
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         server = self._server = self._make(self._config, self._bindings)
-        server.announce = self._announce
-        server.successor = not self._announce
+        server.announce = self._given["announce"]
         server.guard = os.getppid()
-        server.on_fresh = lambda: self._tell("fresh")
+        server.place = self._given["place"]
+        server.ask_all = self._ask_all
+        server.on_fresh = lambda: self._tell("fresh", worn=server.worn)
         server.on_stop = lambda: self._tell("stop")
+        server.operations.given = {
+            use: Given(name, _socket(fd), ours) for use, (name, fd, ours) in self._given["operations"].items()
+        }
+        for message in self._more:
+            self._obey(message)
         threading.Thread(target=self._listen, name="subpool-guard", daemon=True).start()
         return await server.run(self._on_ready)
 
     def _on_ready(self) -> None:
-        self._tell("ready", addresses=self._server.addresses)
+        self._tell("ready", size=self._server.size())
         self._ready.set()
         self._begin(self._watch_requests())
 
@@ -94,10 +107,30 @@ class Served:
                 pass  # the loop is closed: this process is ending already
 
     def _obey(self, message: Message) -> None:
-        if message["do"] == "drain":
+        if message["do"] == "told":
+            asked = self._asked.pop(message["id"], None)
+            if asked is not None and not asked.done():
+                asked.set_result(message)
+        elif message["do"] == "drain":
+            self._server.operations.leave(message["operations"])
             self._server.request_stop()
         else:
+            self._tell("heard", id=message["id"])
             self._begin(self._answer(message))
+
+    async def _ask_all(self, do: str, seconds: float, more: dict[str, Any]) -> Message:
+        """`Server.ask_all`, by way of the guard."""
+        number = next(self._numbers)
+        asked: asyncio.Future[Message] = self._loop.create_future()
+        self._asked[number] = asked
+        self._tell("ask", id=number, what=do, seconds=seconds, more=more)
+        try:
+            async with asyncio.timeout(seconds + MARGIN):
+                return await asked
+        except TimeoutError:
+            raise SubpoolError("the guard does not answer") from None
+        finally:
+            self._asked.pop(number, None)
 
     def _begin(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)
@@ -105,7 +138,8 @@ class Served:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, message: Message) -> None:
-        await self._ready.wait()
+        if message["do"] not in ("status", "operate"):
+            await self._ready.wait()
         try:
             value = await self._do(message)
         except (SubpoolError, OSError, RuntimeError, ValueError) as error:
@@ -116,17 +150,20 @@ class Served:
     async def _do(self, message: Message) -> Any:
         server, do = self._server, message["do"]
         if do == "status":
-            return server.status()
-        if do == "reload":
+            return server.operations.own_status()
+        if do == "operate":
+            await server.operations.take_over()
+        elif do == "reload":
             reason = await server.reload()
             if reason is not None:
                 raise SubpoolError(reason)
         elif do == "scale":
-            before = server.workers()
-            after = await server.scale(message.get("count"), delta=message.get("delta", 0))
-            return {"workers": after, "change": after[0] - before[0]}
+            return await server.scale(message.get("count"), delta=message.get("delta", 0), counts=message["counts"])
         elif do == "recycle":
+            if not any(message["worker"] == one["id"] for pool in server.status()["pools"] for one in pool["workers"]):
+                return False  # another process may have one
             await server.recycle(message["worker"])
+            return True
         elif do == "reopen":
             reopen()
         else:
@@ -157,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
         if messages is None:
             return 1
     try:
-        return Served(link, messages[0]).run()
+        return Served(link, messages[0], messages[1:]).run()
     except (SubpoolError, OSError, ModuleNotFoundError) as error:
         status = report(error)
         link.send({"event": "failed"})

@@ -13,18 +13,19 @@ from collections.abc import Sequence
 
 from .handover import VARIABLE, Socket
 from .link import Link
+from .size import Counts
 
 
 class Upgrade:
     """A new guard on its way. `OSError` if it cannot be started."""
 
-    def __init__(self, argv: Sequence[str], sockets: Sequence[Socket]) -> None:
+    def __init__(self, argv: Sequence[str], sockets: Sequence[Socket], size: Sequence[Counts]) -> None:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, *argv[1:]],
-                    env={**os.environ, VARIABLE: json.dumps([theirs.fileno(), sockets])},
+                    env={**os.environ, VARIABLE: json.dumps([theirs.fileno(), sockets, size])},
                     pass_fds=[theirs.fileno(), *(one.fd for one in sockets)],
                 )
         except BaseException:

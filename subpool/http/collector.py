@@ -2,6 +2,8 @@
 
 Names follow Prometheus: base units, `_total` for what only grows. Workers come and go, so what they count themselves is
 not among the counters; the labels `pool` (its number, `subpool_pool_info` has its app) and `worker` are few and stay.
+So does `process`, the place of a server process among several: a sum would fall when one of them dies, which no counter
+may do but to begin anew.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ COUNTERS: Final = {
 _FIELDS: Final = {"worker_restarts": "restarts", "worker_recycles": "recycled"}
 
 
+Each = list[tuple[list[str], dict[str, Any]]]  # labels of a process, and its status
+Pools = list[tuple[list[str], dict[str, Any]]]  # labels of a pool, and what its process says of it
+
+
 class ServerCollector(Collector):
-    """Makes the metrics of `status`, which is what `Server.status` gives."""
+    """Makes the metrics of `status`, which is what `Operations.status_of_each` gives."""
 
     status: dict[str, Any]
 
@@ -37,44 +43,52 @@ class ServerCollector(Collector):
         status = self.status
         yield InfoMetricFamily("subpool", "The server", {"version": __version__})
         yield GaugeMetricFamily("subpool_ready", "1 while it takes requests, else 0", float(not unready(status)))
-        yield GaugeMetricFamily("subpool_connections", "Connections that are open", status["connections"])
-        yield CounterMetricFamily("subpool_requests", "Requests since the start", status["requests"])
-        pools = [(str(number), pool) for number, pool in enumerate(status["pools"], 1)]
-        yield from _of_pools(pools)
-        yield from _of_workers(pools)
+        names = ["process"] if "each" in status else []
+        each: Each = [([str(place)], one) for place, one in status["each"].items()] if names else [([], status)]
+        connections = GaugeMetricFamily("subpool_connections", "Connections that are open", labels=names)
+        requests = CounterMetricFamily("subpool_requests", "Requests since the start", labels=names)
+        for labels, one in each:
+            connections.add_metric(labels, one["connections"])
+            requests.add_metric(labels, one["requests"])
+        yield from (connections, requests)
+        pools = [
+            ([*labels, str(number)], pool) for labels, one in each for number, pool in enumerate(one["pools"], 1)
+        ]
+        yield from _of_pools([*names, "pool"], pools)
+        yield from _of_workers([*names, "pool"], pools)
 
 
-def _of_pools(pools: list[tuple[str, dict[str, Any]]]) -> Iterator[Metric]:
-    info = InfoMetricFamily("subpool_pool", "The pools: first app, kind of workers", None, ["pool"])
-    pending = GaugeMetricFamily("subpool_pending", "Requests that wait for a worker", labels=["pool"])
-    running = GaugeMetricFamily("subpool_in_flight", "Requests that are with workers", labels=["pool"])
-    workers = GaugeMetricFamily("subpool_workers", "Workers by their state", labels=["pool", "state"])
-    for number, pool in pools:
-        info.add_metric([number], {"app": pool["app"] or "", "isolation": pool["isolation"]})
-        pending.add_metric([number], pool["pending"])
-        running.add_metric([number], sum(worker["in_flight"] for worker in pool["workers"]))
+def _of_pools(names: list[str], pools: Pools) -> Iterator[Metric]:
+    info = InfoMetricFamily("subpool_pool", "The pools: first app, kind of workers", None, names)
+    pending = GaugeMetricFamily("subpool_pending", "Requests that wait for a worker", labels=names)
+    running = GaugeMetricFamily("subpool_in_flight", "Requests that are with workers", labels=names)
+    workers = GaugeMetricFamily("subpool_workers", "Workers by their state", labels=[*names, "state"])
+    for labels, pool in pools:
+        info.add_metric(labels, {"app": pool["app"] or "", "isolation": pool["isolation"]})
+        pending.add_metric(labels, pool["pending"])
+        running.add_metric(labels, sum(worker["in_flight"] for worker in pool["workers"]))
         states = Counter(worker["state"] for worker in pool["workers"])
         for state in dict.fromkeys([*STATES, *states]):
-            workers.add_metric([number, state], states[state])
+            workers.add_metric([*labels, state], states[state])
     yield from (info, pending, running, workers)
     for name, text in COUNTERS.items():
-        counter = CounterMetricFamily(f"subpool_{name}", text, labels=["pool"])
-        for number, pool in pools:
-            counter.add_metric([number], pool.get(_FIELDS.get(name, name), 0))
+        counter = CounterMetricFamily(f"subpool_{name}", text, labels=names)
+        for labels, pool in pools:
+            counter.add_metric(labels, pool.get(_FIELDS.get(name, name), 0))
         yield counter
 
 
-def _of_workers(pools: list[tuple[str, dict[str, Any]]]) -> Iterator[Metric]:
+def _of_workers(names: list[str], pools: Pools) -> Iterator[Metric]:
     """Of two that have one place, the one that goes and the one that comes, the newer is shown once it has answered."""
     latency = GaugeMetricFamily(
         "subpool_latency_seconds",
         "From a request's acceptance to its answer, over the last 1024 of each worker",
-        labels=["pool", "worker", "quantile"],
+        labels=[*names, "worker", "quantile"],
     )
     memory = GaugeMetricFamily(
-        "subpool_worker_resident_bytes", "Memory of workers that are processes", labels=["pool", "worker"]
+        "subpool_worker_resident_bytes", "Memory of workers that are processes", labels=[*names, "worker"]
     )
-    for number, pool in pools:
+    for labels, pool in pools:
         shown: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
         for worker in pool["workers"]:
             for field in ("p50", "rss"):
@@ -83,34 +97,59 @@ def _of_workers(pools: list[tuple[str, dict[str, Any]]]) -> Iterator[Metric]:
                     shown[place] = worker["generation"], worker
         for (name, field), (_, worker) in shown.items():
             if field == "rss":
-                memory.add_metric([number, name], worker["rss"])
+                memory.add_metric([*labels, name], worker["rss"])
                 continue
             for quantile, key in (("0.5", "p50"), ("0.9", "p90"), ("0.99", "p99")):
-                latency.add_metric([number, name, quantile], worker[key])
+                latency.add_metric([*labels, name, quantile], worker[key])
     yield latency
     yield memory
 
 
+class ProcessesCollector(Collector):
+    """Makes the `process_` metrics of the server's processes: their places by pid; this one alone, without a label."""
+
+    def __init__(self) -> None:
+        self.places: dict[int, str] = {}
+        self._own = ProcessCollector(registry=None)
+
+    def collect(self) -> Iterator[Metric]:
+        if not self.places:
+            yield from self._own.collect()
+            return
+        found: dict[str, Metric] = {}
+        for pid, place in self.places.items():
+            for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]  # a default is no surprise
+                total = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    total.add_sample(sample.name, {**sample.labels, "process": place}, sample.value)
+        yield from found.values()
+
+
 def unready(status: dict[str, Any]) -> str:
-    """Why a server with this status takes no requests; "" if it does."""
+    """Why a server with this status takes no requests, or not with all of its processes; "" if it does."""
+    if status["state"] == "degraded":
+        return ", ".join(f"process {one['process']} is {one['state']}" for one in status["processes"])
     if status["state"] != "ready":
         return str(status["state"])
-    for number, pool in enumerate(status["pools"], 1):
-        if not any(worker["state"] == "ready" for worker in pool["workers"]):
-            return f"no worker of pool {number} is ready"
+    for place, one in status.get("each", {"": status}).items():
+        for number, pool in enumerate(one["pools"], 1):
+            if not any(worker["state"] == "ready" for worker in pool["workers"]):
+                return f"no worker of pool {number} is ready" + (f" in process {place}" if place else "")
     return ""
 
 
 class Exposition:
-    """Called with a header Accept and a status: its metrics and those of this process, and their content type."""
+    """Called with a header Accept and a status: its metrics and those of its processes, and their content type."""
 
     def __init__(self) -> None:
         self._collector = ServerCollector()
+        self._processes = ProcessesCollector()
         self._registry = CollectorRegistry()
         self._registry.register(self._collector)
-        ProcessCollector(registry=self._registry)
+        self._registry.register(self._processes)
 
     def __call__(self, accept: str, status: dict[str, Any]) -> tuple[bytes, str]:
         encode, kind = choose_encoder(accept)
         self._collector.status = status
+        self._processes.places = {one["pid"]: str(place) for place, one in status.get("each", {}).items()}
         return encode(self._registry), kind

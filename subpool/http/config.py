@@ -45,6 +45,7 @@ GROUPS: Final = {
     "websocket": "WebSocket",
     "hooks": "Hooks",
     "supervisor": "Supervisor",
+    "development": "Development",
     "logging": "Logging",
 }
 
@@ -63,6 +64,18 @@ def _app(value: str) -> str:
 def _file(value: str) -> str:
     if not os.path.isfile(value):
         raise ValueError(f"is {value!r}, and there is no such file")
+    return value
+
+
+def _folder(value: str) -> str:
+    if not os.path.isdir(value):
+        raise ValueError(f"is {value!r}, and there is no such directory")
+    return value
+
+
+def _glob(value: str) -> str:
+    if not value:
+        raise ValueError("is empty; it must be a glob such as '*.html'")
     return value
 
 
@@ -170,6 +183,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 AppName = Annotated[str, AfterValidator(_app)]
 File = Annotated[Text, AfterValidator(_file)]
+Folder = Annotated[Text, AfterValidator(_folder)]
+Glob = Annotated[Text, AfterValidator(_glob)]
 Venv = Annotated[Text, AfterValidator(_venv)]
 Bind = Annotated[str, AfterValidator(lambda value: parse_bind(value) and value)]
 Peer = Annotated[str, AfterValidator(check_peer)]
@@ -377,6 +392,13 @@ class ServerConfig(BaseModel):
         "supervisor", "Workers that never ended; with more the server asks for a fresh process", 8
     )
 
+    reload: bool = _option("development", "Reload when files of the apps change; needs the extra reload", False)
+    reload_dir: list[Folder] = _option(
+        "development", "Directory that is watched, with those below; pythonpath and the current one without", []
+    )
+    reload_include: list[Glob] = _option("development", "Glob of files that count, besides *.py", [])
+    reload_exclude: list[Glob] = _option("development", "Glob of files that do not count, or a directory", [])
+
     log_level: Literal["critical", "error", "warning", "info", "debug"] = _option(
         "logging", "Lowest level that is logged", "info"
     )
@@ -436,11 +458,6 @@ def combinations(data: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(binds, list) and metrics in binds and not str(metrics).endswith(":0"):
         yield ("metrics_bind",), f"is {metrics!r}, which bind names already"
     processes = data.get("processes")
-    if isinstance(processes, int) and processes > 1:
-        if data.get("control_socket") not in (None, "auto", "none"):
-            yield ("control_socket",), "is a path, which several processes cannot share: leave it auto"
-        if data.get("metrics_bind") is not None:
-            yield ("metrics_bind",), "is an address, which several processes cannot share"
     if data.get("guard") is False and isinstance(processes, int) and processes > 1:
         yield ("processes",), f"is {processes}, but without the guard there is one process"
     one, every = data.get("max_header"), data.get("max_headers_size")

@@ -38,7 +38,7 @@ Answer = tuple[HTTPStatus, bytes, str]
 
 
 class Metrics:
-    """Answers from `await status()`, which is what `Server.status` gives, between `start` and `close`."""
+    """Answers from `await status()`, which is what `Operations.status_of_each` gives, between `start` and `close`."""
 
     def __init__(self, bind: str, unix_mode: int, status: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self.address = bind
@@ -46,12 +46,14 @@ class Metrics:
         self._status = status
         self._reception: Reception | None = None
         self._unix: tuple[str, int] | None = None
+        self._left = False
 
     def __repr__(self) -> str:
         return f"<Metrics {self.address}, {len(self._reception or ())} clients>"
 
-    async def start(self) -> None:
-        """Listen. `OSError`, or `ConfigError` where prometheus_client is missing."""
+    async def start(self, sock: socket.socket | None = None) -> None:
+        """Listen, on `sock` where that does already: then its file is another's. `OSError`, or `ConfigError` where
+        prometheus_client is missing."""
         try:
             from . import collector
         except ModuleNotFoundError as error:
@@ -61,7 +63,18 @@ class Metrics:
             raise ConfigError([told]) from None
         self._expose = collector.Exposition()
         self._unready = collector.unready
-        self._reception = Reception(self._bind(), self._serve, CLIENTS)
+        if sock is None:
+            sock = self._bind()
+        if sock.family != socket.AF_UNIX:
+            host, port = sock.getsockname()[:2]
+            self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._reception = Reception(sock, self._serve, CLIENTS)
+
+    def leave(self) -> None:
+        """Accept nothing more, here: another server goes on with the address, and takes requests."""
+        self._left = True
+        if self._reception is not None:
+            self._reception.leave()
 
     def _bind(self) -> socket.socket:
         address = parse_bind(self.address)
@@ -71,13 +84,9 @@ class Metrics:
             return sock
         family = socket.AF_INET6 if ":" in address.where else socket.AF_INET
         try:
-            sock = socket.create_server((address.where, address.number), family=family, backlog=CLIENTS)
+            return socket.create_server((address.where, address.number), family=family, backlog=CLIENTS)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {self.address}: {error.strerror}") from None
-        sock.setblocking(False)
-        host, port = sock.getsockname()[:2]
-        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        return sock
 
     async def close(self) -> None:
         """Listen no more, and cut who is connected."""
@@ -114,7 +123,7 @@ class Metrics:
         try:
             now = await self._status()
             if path == b"/readyz":
-                why = self._unready(now)
+                why = "" if self._left else self._unready(now)
                 status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
                 return status, f"{why or 'ready'}\n".encode(), TEXT
             accept = _ACCEPT.search(head)

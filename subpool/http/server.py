@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PoolClosed, SubpoolError
@@ -23,13 +23,14 @@ from .binding import Binding, bind
 from .front import Front, Listener, Mount
 from .groups import groups
 from .h1 import H1
-from .operations import Operations
+from .operations import LONG, Operations
 from .signals import Signals
 
 if TYPE_CHECKING:
     from ..hooks import Hooks
     from ..worker_hooks import WorkerHooks
     from .config import ServerConfig
+    from .watcher import Watcher
 
 log = logging.getLogger("subpool")
 
@@ -57,8 +58,9 @@ class Server:
         self.on_fresh: Callable[[], None] | None = None  # who is asked for a process in place of this one
         self.on_stop: Callable[[], None] | None = None  # who is asked to end it
         self.guard: int | None = None  # the pid of who watches this process
-        self.successor = False  # of a process that may still have addresses
-        self._worn = False  # a process in place of this one was asked for
+        self.place = 1  # among the server processes of a guard
+        self.ask_all: Callable[[str, float, dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
+        self.worn = False  # a process in place of this one was asked for
         self.addresses: list[str] = []
         self.pools: list[Pool] = []
         self.front: Front | None = None
@@ -66,7 +68,8 @@ class Server:
         self._bindings = bindings
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._operations = Operations(self)
+        self.operations = Operations(self)
+        self._watcher: Watcher | None = None
 
     def __repr__(self) -> str:
         return f"<Server {', '.join(self.addresses) or 'not started'}>"
@@ -81,7 +84,12 @@ class Server:
         front = self.front = Front(config, loop, access)
         hooks = self._load_hooks()
         try:
-            await self._operations.start()
+            await self.operations.start()
+            if config.reload and self.place == 1:
+                from .watcher import Watcher
+
+                self._watcher = Watcher(config, self._reload_all)
+                await self._watcher.start()
             if self._bindings is None:
                 bindings: list[Binding] = []
                 self._bindings = bindings
@@ -104,6 +112,8 @@ class Server:
             log.log(level, "listening on %s", address)
         for pool in self.pools:
             log.log(level, "%s", describe(pool, config))
+        if self._watcher is not None:
+            self._watcher.begin()
 
     def _load_hooks(self) -> Hooks | None:
         """The hooks that there are. `ConfigError` if one that is named is not there."""
@@ -179,7 +189,7 @@ class Server:
 
     async def run(self, ready: Callable[[], None] | None = None) -> int:
         """`serve` without signals; calls `ready` once it has started."""
-        self._operations.serving = True
+        self.operations.serving = True
         await self.start()
         if ready is not None:
             ready()
@@ -204,8 +214,8 @@ class Server:
         self.request_stop()
 
     def _on_exhausted(self, why: str) -> None:
-        if not self._worn:
-            self._worn = True
+        if not self.worn:
+            self.worn = True
             log.warning("another process is to take the place of this one: %s", why)
             self.request_fresh()
 
@@ -225,6 +235,8 @@ class Server:
         behind its last response (background tasks) has what is left of the time, and not more than the pool allows.
         """
         self.state = "draining"
+        if self._watcher is not None:
+            await self._watcher.close()
         front = self.front
         now = asyncio.get_running_loop().time
         deadline = now() + drain
@@ -248,7 +260,7 @@ class Server:
                 log.error("a pool could not be closed", exc_info=failed)
         if self._told is not None:
             await self._told.settle()
-        await self._operations.close()
+        await self.operations.close()
 
     def _accepting(self) -> bool:
         return any(acceptor.busy for acceptor in self._acceptors)
@@ -303,6 +315,13 @@ class Server:
             log.info("reloaded: %s", "; ".join(describe(pool, self.config) for pool in self.pools))
             return None
 
+    async def _reload_all(self) -> None:
+        """The server processes beside this one too."""
+        if self.ask_all is not None:
+            await self.ask_all("reload", LONG, {})
+        else:
+            await self.reload()
+
     async def recycle(self, worker: int) -> None:
         """Replace the workers of that number, one in each pool. `ValueError` if no pool has it."""
         found = [pool for pool in self.pools if any(one.id == worker for one in pool.stats().workers)]
@@ -315,13 +334,26 @@ class Server:
         """How many each pool has, or is about to have again."""
         return [len({one.id for one in pool.stats().workers if one.state != "stopping"}) for pool in self.pools]
 
-    async def scale(self, count: int | None = None, *, delta: int = 0) -> list[int]:
-        """`count` workers in every pool, or `delta` more than there are, but one at least; how many each has then."""
+    def size(self) -> list[int | None]:
+        """How many each pool should have; None where it finds that by itself."""
+        return [
+            len(pool.engine.crew.ids) if pool.options.least_workers == pool.options.most_workers else None
+            for pool in self.pools
+        ]
+
+    async def scale(
+        self, count: int | None = None, *, delta: int = 0, counts: Sequence[int | None] = ()
+    ) -> list[int]:
+        """`count` workers in every pool, or `delta` more than there are, but one at least; how many each has then.
+
+        `counts`: for each pool, where it is not None.
+        """
         if self.state != "ready":
             raise PoolClosed(f"the server is {self.state}")
         found = []
-        for pool, there in zip(self.pools, self.workers(), strict=True):
-            wanted = max(1, there + delta if count is None else count)
+        for number, (pool, there) in enumerate(zip(self.pools, self.workers(), strict=True)):
+            own = counts[number] if counts else None
+            wanted = own or max(1, there + delta if count is None else count)
             pool.engine.crew.scale(wanted)
             found.append(wanted)
         log.info("scaled: %s workers", ", ".join(map(str, found)))

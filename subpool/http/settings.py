@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from ..state.options import masked
 from .config import Location, MountConfig
+from .groups import INHERITED
 from .options import Option, options
 from .sources import Sources, dotted
 
@@ -16,11 +17,15 @@ HIDDEN: Final = "***"
 
 
 class Setting(NamedTuple):
-    """`name`: as messages name it, `mounts[1].prefix`. `origin`: "default", FILE:LINE, a variable or an option."""
+    """`name`: as messages name it, `mounts[1].prefix`. `origin`: "default", FILE:LINE, a variable or an option.
+
+    `inherited`: a mount leaves it to the server, whose value and origin these are.
+    """
 
     name: str
     value: Any
     origin: str
+    inherited: bool = False
 
     @property
     def text(self) -> str:
@@ -31,7 +36,7 @@ class Setting(NamedTuple):
 
 
 def settings(sources: Sources) -> list[Setting]:
-    """All options of the server, and what is given for its mounts. `ConfigError` with all that is wrong."""
+    """All options of the server, and of each mount. `ConfigError` with all that is wrong."""
     config = sources.config()
     found = []
     for name, option in options().items():
@@ -40,8 +45,14 @@ def settings(sources: Sources) -> list[Setting]:
             continue
         known: Mapping[str, Option] = options(MountConfig)
         for number, mount in enumerate(config.mounts):
-            given = [key for key in known if key in mount.model_fields_set]
-            found += (_setting(sources, (name, number, key), known[key], getattr(mount, key)) for key in given)
+            for key, of_mount in known.items():
+                setting = _setting(sources, (name, number, key), of_mount, getattr(mount, key))
+                if setting.value is None:
+                    if key not in INHERITED:
+                        continue
+                    servers = _setting(sources, (key,), options()[key], getattr(config, key))
+                    setting = servers._replace(name=setting.name, inherited=True)
+                found.append(setting)
     return found
 
 
