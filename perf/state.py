@@ -1,30 +1,25 @@
 """How long the functions of the shared state take in four workers at once.
 
-    python -m perf.state [--isolation subinterpreter] [--workers 4] [--calls 20000] [--rounds 3] [--store memory:]
-
 Each worker calls in a loop without a pause, all of them on one key: the worst that can be. Beside it the same loop with
 `nothing`, a call of an empty function: where there are more workers than CPUs, what keeps that waiting is the system,
-which lets another run. `--store redis://127.0.0.1:6379/0` measures another store (it is cleared).
+which lets another run.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import sys
 import time
 from array import array
-from statistics import median
 from typing import Any
 
-if __name__ != "__main__":  # in workers
-    from subpool import state
-
+WORKERS = 4
 OPERATIONS = ("nothing", "get", "incr", "set", "get a list", "cached")
 
 
 def calls(operation: str, count: int, begin: float) -> bytes:
     """From the moment `begin` on call so often; how long each took, in seconds. For `pool.call`."""
+    from subpool import state
+
     run: Any = {
         "nothing": lambda: None,
         "get": lambda: state.get("counter"),
@@ -56,37 +51,41 @@ async def one_round(pool: Any, operation: str, workers: int, count: int) -> tupl
     return sorted(found), workers * count / (time.monotonic() - begin)
 
 
-async def main(args: argparse.Namespace) -> None:
-    from perf import ROOT, about
+def turn(pool: Any, operation: str, counted: list[int]) -> Any:
+    """A turn of `WORKERS` workers, all at once. `counted`: how many calls were made by now."""
+    rate = 2000.0  # calls a second of one worker, as far as is known
+
+    from perf.frame import percentiles
+
+    async def one(seconds: float) -> dict[str, float]:
+        nonlocal rate
+        count = max(100, int(rate * seconds))
+        found, rate = await one_round(pool, operation, WORKERS, count)
+        rate /= WORKERS
+        counted[0] += WORKERS * (count + 1)
+        return percentiles(found)
+
+    return one
+
+
+async def run(session: Any) -> None:
+    from perf import ROOT
     from subpool import Pool
 
-    print(about())
-    options = {"isolation": args.isolation, "workers": args.workers, "window": 1, "pythonpath": [ROOT]}
-    async with Pool(None, **options, timeout=None, state=args.store) as pool:
+    options = {"isolation": session.isolation, "workers": WORKERS, "window": 1, "pythonpath": [ROOT]}
+    async with Pool(None, **options, timeout=None, state="memory:") as pool:
         pool.state.clear()
         pool.state.set_multi({"list": [1, "two", None], "cached": 0})
-        print(f"{args.workers} {pool.isolation} workers, {args.store}, {args.calls} calls each, in us")
-        print(f"  {'':12}{'median':>9}{'p99':>10}{'p99.9':>10}{'longest':>10}{'calls/s':>12}")
-        for operation in OPERATIONS:
-            rounds = [await one_round(pool, operation, args.workers, args.calls) for _ in range(args.rounds)]
-            size = len(rounds[0][0])
-            row = [median(found[int(size * at)] for found, _ in rounds) for at in (0.5, 0.99, 0.999)]
-            row.append(max(found[-1] for found, _ in rounds))
-            rate = median(rate for _, rate in rounds)
-            tail = "".join(f"{one * 1e6:10.0f}" for one in row[1:])
-            print(f"  {operation:12}{row[0] * 1e6:9.1f}{tail}{rate:12,.0f}")
-        counted = pool.state.get("counter")
-    exact = args.rounds * args.workers * (args.calls + 1)
-    print(f"counted {counted:,} of {exact:,}")
-    if counted != exact:
-        sys.exit("increments were lost")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m perf.state")
-    parser.add_argument("--isolation", default="subinterpreter")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--calls", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--store", default="memory:")
-    asyncio.run(main(parser.parse_args()))
+        counted = [0]
+        for operation in OPERATIONS[1:]:
+            await session.compare(
+                operation,
+                f"{operation}, {WORKERS} workers at once, all on one key, without a pause.",
+                {
+                    "subpool": turn(pool, operation, counted if operation == "incr" else [0]),
+                    "an empty function": turn(pool, "nothing", [0]),
+                },
+                seconds=0.4,
+            )
+        if (pool.state.get("counter") or 0) != counted[0]:
+            raise RuntimeError(f"increments were lost: {pool.state.get('counter')} of {counted[0]}")

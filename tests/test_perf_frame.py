@@ -192,7 +192,7 @@ def test_every_benchmark_is_there_or_says_why(capsys: pytest.CaptureFixture[str]
     said = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert list(said) == list(frame.BENCHMARKS)
     own = [name for name, line in said.items() if "script of its own" in line or "there is no" in line]
-    assert set(own) <= {"state", "services", "sleeps"}
+    assert set(own) <= {"services"}
 
 
 async def test_a_server_that_does_not_start_says_its_last_words() -> None:

@@ -35,10 +35,10 @@ def perf_pool(isolation: str, **options: Any) -> Any:
 async def no_cancel_leaves_anything(isolation: str, number: int, seed: int) -> None:
     async with perf_pool(isolation) as pool:
         await cancels(pool, 20, seed)  # what is made at first use is there from now on
-        async with anyio.create_task_group() as group:  # and so is each worker's timer
-            for _ in range(8):
-                group.start_soon(pool.run_asgi, scope("/sleep", b"0.01"))
         assert await settled(pool, DEADLINE) == {}
+        async with anyio.create_task_group() as group:  # and so is each worker's timer
+            for _ in range(16):
+                group.start_soon(pool.run_asgi, scope("/sleep", b"0.05"))
         before = fds()
         await cancels(pool, number, seed)
         assert await settled(pool, DEADLINE) == {}
