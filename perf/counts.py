@@ -23,7 +23,6 @@ from typing import Any, Final
 
 from perf import MIB, ROOT, environ, scope
 
-TOOL: Final = 4  # of sys.monitoring: free for anybody
 AT_ONCE: Final = 64
 PACKAGES: Final = tuple(str(Path(ROOT, name)) + "/" for name in ("subpool", "runners"))
 
@@ -34,6 +33,7 @@ class Counter:
     def __init__(self) -> None:
         self.found = dict.fromkeys(("frames", "items", "wakeups", "copied", "functions"), 0)
         self._undo: list[tuple[Any, str, Any]] = []
+        self._tool = 0  # of sys.monitoring
 
     def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         made = getattr(owner, name)
@@ -67,9 +67,10 @@ class Counter:
             self._patch(lane, "encode", encoding)
         self._patch(Wakeup, "wake", waking)
         monitoring = sys.monitoring
-        monitoring.use_tool_id(TOOL, "perf.counts")
-        monitoring.register_callback(TOOL, monitoring.events.PY_START, self._began)
-        monitoring.set_events(TOOL, monitoring.events.PY_START)
+        self._tool = next(number for number in range(6) if monitoring.get_tool(number) is None)
+        monitoring.use_tool_id(self._tool, "perf.counts")
+        monitoring.register_callback(self._tool, monitoring.events.PY_START, self._began)
+        monitoring.set_events(self._tool, monitoring.events.PY_START)
 
     def _began(self, code: CodeType, offset: int) -> object:
         if not code.co_filename.startswith(PACKAGES):
@@ -79,9 +80,9 @@ class Counter:
 
     def stop(self) -> dict[str, int]:
         monitoring = sys.monitoring
-        monitoring.set_events(TOOL, 0)
-        monitoring.register_callback(TOOL, monitoring.events.PY_START, None)
-        monitoring.free_tool_id(TOOL)
+        monitoring.set_events(self._tool, 0)
+        monitoring.register_callback(self._tool, monitoring.events.PY_START, None)
+        monitoring.free_tool_id(self._tool)
         monitoring.restart_events()
         for owner, name, made in reversed(self._undo):
             setattr(owner, name, made)

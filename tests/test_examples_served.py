@@ -89,6 +89,7 @@ SHOWN: dict[str, list[str]] = {
     "fastapi_items": ['"tea"', '"mood"'],
     "files": ["wsgi.file_wrapper"],
     "flask_cache": ["1\n$", "997"],
+    "hooks_gate": ["^HTTP/1.1 401 ", "(?s)^HTTP/1.1 200 .*path"],
     "lifespan_state": ['"mood"'],
     "request_body": ['"longest": *"three"|"words": *2', '"sha256"'],
     "starlette_users": ['"Ada"'],

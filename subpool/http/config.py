@@ -455,7 +455,7 @@ def combinations(data: Mapping[str, Any]) -> Iterator[Problem]:
     if data.get("access_log_file") is not None and data.get("access_log", "off") == "off":
         yield ("access_log_file",), "is given, but access_log is off"
     binds, metrics = data.get("bind"), data.get("metrics_bind")
-    if isinstance(binds, list) and metrics in binds and not str(metrics).endswith(":0"):
+    if isinstance(binds, list) and metrics is not None and metrics in binds and not str(metrics).endswith(":0"):
         yield ("metrics_bind",), f"is {metrics!r}, which bind names already"
     processes = data.get("processes")
     if data.get("guard") is False and isinstance(processes, int) and processes > 1:

@@ -20,7 +20,7 @@ OPTIONS: Final = (
     "max_restarts", "restart_window", "max_requests", "max_requests_jitter", "max_age", "max_memory",
     "heartbeat_timeout", "max_abandoned",
 )  # fmt: skip
-INHERITED: Final = (*OPTIONS, "timeout", "max_body")  # what a mount leaves out, it has of the server
+INHERITED: Final = (*OPTIONS, "timeout", "max_body", "state_namespace")  # what a mount leaves out, it has of the server
 
 
 _numbers = itertools.count(1)
