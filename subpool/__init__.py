@@ -30,18 +30,20 @@ if TYPE_CHECKING:
         StateFull,
         StateUnavailable,
         SubpoolError,
+        UnknownFunction,
         WebSocketClosed,
         WebSocketDenied,
         WebSocketUnsupported,
         WorkerLost,
     )
+    from .functions import acall, astream, call, cast, stream
     from .hooks import Hooks, Reload, WorkerInfo
     from .http.config import MountConfig, ServerConfig
     from .http.server import Server, serve
     from .pool import Pool
     from .request import Request, ResponseHead
     from .scope import ScopeTemplate, build_scope
-    from .stats import PoolStats, WorkerStats
+    from .stats import PoolStats, ServiceStats, WorkerStats
     from .types import Response, WSGIResponse
 
 __version__ = "0.1.0"
@@ -49,6 +51,11 @@ __version__ = "0.1.0"
 _HOME = {
     "PoolApp": "asgi",
     "BlockingPool": "blocking",
+    "acall": "functions",
+    "astream": "functions",
+    "call": "functions",
+    "cast": "functions",
+    "stream": "functions",
     "Hooks": "hooks",
     "Reload": "hooks",
     "WorkerInfo": "hooks",
@@ -62,6 +69,7 @@ _HOME = {
     "ScopeTemplate": "scope",
     "build_scope": "scope",
     "PoolStats": "stats",
+    "ServiceStats": "stats",
     "WorkerStats": "stats",
     "Response": "types",
     "WSGIResponse": "types",
@@ -91,10 +99,12 @@ __all__ = [
     "ScopeTemplate",
     "Server",
     "ServerConfig",
+    "ServiceStats",
     "StateError",
     "StateFull",
     "StateUnavailable",
     "SubpoolError",
+    "UnknownFunction",
     "WSGIResponse",
     "WebSocketClosed",
     "WebSocketDenied",
@@ -102,8 +112,13 @@ __all__ = [
     "WorkerInfo",
     "WorkerLost",
     "WorkerStats",
+    "acall",
+    "astream",
     "build_scope",
+    "call",
+    "cast",
     "serve",
+    "stream",
 ]
 
 

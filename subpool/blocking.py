@@ -71,6 +71,36 @@ class BlockingPool:
         """See `Pool.call`."""
         return self._call(self._pool.call, function, *args, **kwargs)
 
+    def register(self, name: str, function: Any, *, inline: bool = False) -> None:
+        """See `Pool.register`."""
+        self._pool.register(name, function, inline=inline)
+
+    def invoke(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """See `Pool.invoke`."""
+        return self._call(self._pool.invoke, name, *args, **kwargs)
+
+    def publish(self, topic: str, message: Any) -> int:
+        """See `Pool.publish`."""
+
+        async def publish() -> int:
+            return self._pool.publish(topic, message)
+
+        return self._call(publish)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def subscribe(self, topic: str) -> Iterator[BlockingSubscription]:
+        """See `Pool.subscribe`; a plain iterator."""
+
+        async def subscribe() -> Any:
+            return self._pool.subscribe(topic)
+
+        subscription = self._call(subscribe)
+        self._call(subscription.__aenter__)
+        try:
+            yield BlockingSubscription(self._call, subscription)
+        finally:
+            self._call(subscription.__aexit__)
+
     def recycle(self, worker: int | None = None) -> None:
         """See `Pool.recycle`."""
         self._call(self._pool.recycle, worker)
@@ -112,7 +142,7 @@ class BlockingPool:
 
 
 class BlockingStream:
-    """See `subpool.stream.Stream`."""
+    """See `subpool.exchanges.Stream`."""
 
     def __init__(self, call: Any, stream: Any) -> None:
         self._call = call
@@ -135,8 +165,27 @@ class BlockingStream:
         return b"".join(self)
 
 
+class BlockingSubscription:
+    """See `subpool.services.hub.HostSubscription`."""
+
+    def __init__(self, call: Any, subscription: Any) -> None:
+        self._call = call
+        self._subscription = subscription
+
+    @property
+    def lost(self) -> int:
+        return self._subscription.lost  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._call(self._subscription.__anext__)
+            except StopAsyncIteration:
+                return
+
+
 class BlockingWebSocket:
-    """See `subpool.stream.WebSocketSession`."""
+    """See `subpool.exchanges.WebSocketSession`."""
 
     def __init__(self, call: Any, session: Any) -> None:
         self._call = call

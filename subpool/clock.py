@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import Final
 
-from .call import Call
+from .hostcall import Call
 from .hostloop import HostLoop
 
 STALL_TICK: Final = 0.001  # seconds

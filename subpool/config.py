@@ -41,6 +41,7 @@ class PoolOptions:
     - `max_requests`: after so many, and up to `max_requests_jitter` more, a worker is replaced; 1: a fresh one for each
     - `max_age`, `max_memory` (bytes): the same by age and size
     - `heartbeat_timeout`: a worker silent for so long is replaced; None: never
+    - `bus`: redis://HOST:PORT/DB, by which the topics of several processes and machines are one
     - `max_abandoned`: workers that never ended; with more, a server asks its guard for a fresh process
     - `state`: the store of `subpool.state`, a URL or a mapping (see `state.options`); `state_namespace`: the part of it
       that is this pool's (default: the app's name); pools that name the same one share it
@@ -73,6 +74,7 @@ class PoolOptions:
     max_memory: int | None = None
     heartbeat_timeout: float | None = 30.0
     max_abandoned: int = 8
+    bus: str | None = None
     state: str | Mapping[str, Any] | StateOptions = "memory:"
     state_namespace: str | None = None
     hooks: Hooks | None = None
@@ -99,6 +101,8 @@ class PoolOptions:
             object.__setattr__(self, "workers", os.process_cpu_count() or 1)
         if self.app is not None:
             check_name("app", self.app)
+        if self.bus is not None:
+            check_bus("bus", self.bus)
         for name, choices in (("isolation", ISOLATION), ("interface", INTERFACES), ("lifespan", LIFESPANS)):
             value = getattr(self, name)
             if value not in choices:
@@ -172,6 +176,14 @@ def check_name(field: str, name: Any) -> None:
         raise TypeError(f"{field} is {name!r}; it must be a str, 'module:callable'")
     if not _NAME.fullmatch(name):
         raise ValueError(f"{field} is {name!r}; it must be 'module:callable'")
+
+
+def check_bus(field: str, url: Any) -> None:
+    """`TypeError`/`ValueError` unless `url` is one of Redis. A password in it is not told."""
+    if not isinstance(url, str):
+        raise TypeError(f"{field} is {type(url).__name__}; it must be a str, redis://HOST:PORT/DB")
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError(f"{field} is no URL of Redis; it must be redis://HOST:PORT/DB, rediss://... or unix://PATH")
 
 
 def check_range(workers: Mapping[str, Any]) -> None:

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from . import call as c
-from .call import Call
+from . import hostcall as c
 from .channels import frames as f
 from .clock import Clock
 from .config import PoolOptions
 from .crew import Crew
 from .errors import PoolBroken, PoolClosed, PoolOverloaded, PoolTimeout, SubpoolError
+from .hostcall import Call
 from .hostloop import HostLoop
 from .link import Link
 from .member import Member
 from .router import Router
 from .stats import PoolStats
 from .upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from .services import Services
 
 LOANS: Final = 200  # of the host, lent at once at most
 
@@ -32,10 +35,11 @@ _numbers = itertools.count(1)
 class Engine:
     """One opened pool."""
 
-    def __init__(self, options: PoolOptions, loop: HostLoop) -> None:
+    def __init__(self, options: PoolOptions, loop: HostLoop, services: Callable[[], Services]) -> None:
         self.id = next(_numbers)  # in this process
         self.options = options
         self.loop = loop
+        self.services = services  # made when a worker first uses them
         self.router: Router[Member] = Router(options.window, options.max_pending)
         self.closing = False
         self.not_isolatable = 0

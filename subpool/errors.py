@@ -119,6 +119,10 @@ class PoolBroken(SubpoolError):
     """No worker could be started again; the text holds the last cause."""
 
 
+class UnknownFunction(SubpoolError, LookupError):
+    """No function of that name is registered on the host; the text names those that are."""
+
+
 class WebSocketDenied(SubpoolError):
     """The app refused the WebSocket. `status` int, `headers` pairs of bytes, `body` bytes."""
 
@@ -172,6 +176,7 @@ _ON_THE_WIRE = {
     cls.__name__: cls
     for cls in (
         *(AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout, WebSocketUnsupported),
+        *(UnknownFunction, PoolOverloaded, PoolClosed, PoolBroken),
         *(StateError, StateFull, StateUnavailable),
     )
 }

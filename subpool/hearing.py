@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import call as c
-from .call import Call, StreamCall
+from . import hostcall as c
 from .channels import frames as f
 from .channels.frames import Frame
 from .channels.lane import LaneClosed
 from .errors import NotIsolatable, from_wire
+from .hostcall import Call, StreamCall
 from .wire import DONE, WHOLE
 from .worker.logs import replay
 
@@ -68,6 +68,9 @@ class Hearing:
         raise NotImplementedError
 
     def _on_started(self, call: Call) -> None:
+        raise NotImplementedError
+
+    def serve(self, frame: Frame) -> None:
         raise NotImplementedError
 
     def _over(self) -> None:
@@ -229,6 +232,8 @@ class Hearing:
         elif op == f.BEATEN:
             self.beat = self.heard
             self.allocated = frame[1]
+        elif op >= f.ASK:
+            self.serve(frame)
         elif op == f.LOG:
             replay(frame[1], self.id)
         else:

@@ -13,10 +13,10 @@ from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 import anyio
 
-from .call import numbers
 from .environ import add_headers, check_environ
 from .errors import PoolTimeout, SubpoolError
 from .hooks import Chain, Row, run
+from .hostcall import numbers
 from .pool import _UNSET, Pool
 from .request import BODILESS, Request, ResponseHead
 from .scope import ScopeTemplate, pack

@@ -24,12 +24,18 @@ class Waiter(Protocol):
     def __await__(self) -> Generator[Any, None, Any]: ...
 
 
+Done = Callable[[Any, BaseException | None], None]
+
+
 class HostLoop(Protocol):
     """What the pool asks of the loop it runs on."""
 
     def time(self) -> float: ...
 
     def waiter(self) -> Waiter: ...
+
+    def run(self, work: Coroutine[Any, Any, Any], done: Done) -> Callable[[], object]:
+        """Run `work`, and call `done` with its value, or with what it raised. Answers what cancels it."""
 
     def call_soon(self, callback: Callable[[], None]) -> None: ...
 
@@ -61,7 +67,7 @@ class AsyncioLoop:
 
     def __init__(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.waiter: Callable[[], Waiter] = loop.create_future
         self.time: Callable[[], float] = loop.time
         self.call_soon: Any = loop.call_soon
@@ -70,6 +76,24 @@ class AsyncioLoop:
         self.add_writer: Any = loop.add_writer
         self.remove_reader: Any = loop.remove_reader
         self.remove_writer: Any = loop.remove_writer
+
+    def run(self, work: Coroutine[Any, Any, Any], done: Done) -> Callable[[], object]:
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                done(None, asyncio.CancelledError())
+            elif (error := task.exception()) is not None:
+                done(None, error)
+            else:
+                done(task.result(), None)
+
+        task = asyncio.Task(work, loop=self._loop, eager_start=True)
+        if task.done():
+            ended(task)
+        else:
+            self._tasks.add(task)
+            task.add_done_callback(ended)
+        return task.cancel
 
     def call_threadsafe(self, callback: Callable[..., None], *args: Any) -> None:
         try:
@@ -142,6 +166,24 @@ class TrioLoop:
 
     def waiter(self) -> Waiter:
         return TrioWaiter()
+
+    def run(self, work: Coroutine[Any, Any, Any], done: Done) -> Callable[[], object]:
+        scope = self._trio.CancelScope()
+
+        async def watched() -> None:
+            value, error = None, None
+            with scope:
+                try:
+                    value = await work
+                except self._trio.Cancelled as cancelled:
+                    error = cancelled
+                    raise
+                except BaseException as raised:  # noqa: BLE001  it is told, to whom it belongs
+                    error = raised
+            done(value, error)
+
+        self.spawn(watched)
+        return scope.cancel
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._token.run_sync_soon(callback)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from . import call as c
-from .call import Call, StreamCall
+from . import hostcall as c
 from .channels import frames as f
+from .channels.frames import Frame
 from .channels.socket_lane import SocketLane
 from .errors import PoolTimeout, WorkerLost
 from .hearing import Hearing
+from .hostcall import Call, StreamCall
 from .isolation import load
 from .link import Link
 from .overdue import Overdue
@@ -25,6 +26,7 @@ from .stats import Latencies, WorkerStats
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .services.desk import Desk
 
 log = logging.getLogger("subpool")
 
@@ -64,6 +66,7 @@ class Member(Hearing):
         self.exit_told = False  # to hooks
         self.threads_left: list[str] = []
         self._asking_back = False
+        self.desk: Desk | None = None  # once the worker uses the host's services
         self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
         setup = engine.options.setup(engine.id, worker, kind, logging.getLogger().getEffectiveLevel())
@@ -210,12 +213,24 @@ class Member(Hearing):
         """Interrupt the calls that were given up and did not end. True if the worker is stuck."""
         return self.overdue.escalate(now, lambda call: self.link.control((f.INTERRUPT, call)))
 
+    # services
+
+    def serve(self, frame: Frame) -> None:
+        """A frame that asks for a function or a topic of the host."""
+        if self.desk is None:
+            services = self.engine.services()
+            services.bind(self.engine.loop)
+            self.desk = services.desk(self.link)
+        self.desk.hear(frame)
+
     # the end
 
     def stop(self, seconds: float, everyone: bool) -> None:
         """Ask the worker to end; what it runs has `seconds`. `everyone`: all workers of the pool end."""
         self.state = "stopping"
         self._detach()
+        if self.desk is not None:
+            self.engine.loop.call_later(seconds, self.desk.refuse)
         self.link.flow((f.STOP, seconds, everyone))
         self.engine.flush()
 
@@ -244,8 +259,8 @@ class Member(Hearing):
     def _behind(self) -> list[int]:
         """After its death: the calls behind those that it may have begun. What a worker begins it begins in order, and
         it says how the one before went first; a calm one how several went."""
-        not_begun = [call.id for call in self.calls.values() if call.member is None or call.state == c.SENT]
-        return not_begun[self.link.untold() :]
+        not_begun = [call for call in self.calls.values() if call.member is None or call.state == c.SENT]
+        return [call.id for call in not_begun[self.link.untold() :] if not call.at_once]
 
     def _detach(self) -> None:
         """Give back every loan that readers have not come to yet; they read copies."""
@@ -258,6 +273,8 @@ class Member(Hearing):
         calls, self.calls = self.calls, {}
         self.in_flight = self.websockets = self.waiting = 0
         self.overdue.clear()
+        if self.desk is not None:
+            self.desk.leave()
         for call in calls.values():
             if call.state == c.GIVEN_UP:
                 call.state = c.DONE

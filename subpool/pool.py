@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import marshal
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from . import config, here, hostloop
-from .call import Call, StreamCall
 from .channels import frames as f
 from .engine import Engine
 from .environ import check_environ
 from .errors import PoolClosed, SubpoolError
+from .exchanges import Exchange, Stream, WebSocketSession
+from .hostcall import Call, StreamCall
 from .scope import ScopeTemplate, pack
 from .state import place
 from .stats import PoolStats
-from .stream import Exchange, Stream, WebSocketSession
 from .types import Receive, Response, Scope, Send, WSGIResponse
 
 if TYPE_CHECKING:
     from .asgi import PoolApp
     from .blocking import BlockingPool
+    from .services import Services
+    from .services.hub import HostSubscription
     from .state.space import Space
     from .worker_hooks import WorkerHooks
 
@@ -52,6 +55,9 @@ class Pool:
         self.options = config.make(app, options)
         self._engine: Engine | None = None
         self._functions: dict[str, bool] = {}  # names that were checked
+        self.internal = False  # it serves another pool; code on the host does not mean it
+        self._services: Services | None = None
+        self.services_of: Callable[[], Services] = self._own_services  # or a server's, which its pools share
         self._setup: dict[str, Any] | None = None  # while it is open: what its workers are told
         self.told: WorkerHooks | None = None  # who hears of workers
 
@@ -69,7 +75,7 @@ class Pool:
     async def __aenter__(self) -> Self:
         if self._engine is not None:
             raise RuntimeError("this pool is or was open; make another one")
-        engine = Engine(self.options, hostloop.current())
+        engine = Engine(self.options, hostloop.current(), self.services_of)
         self._open_state(engine)
         if self.options.hooks is not None:
             from .worker_hooks import WorkerHooks
@@ -78,10 +84,16 @@ class Pool:
         if self.told is not None:
             engine.on_worker = self.told.worker
         try:
+            if self.options.bus is not None:
+                services = self.services_of()
+                services.bind(engine.loop)
+                await services.join(self.options.bus)
             await engine.crew.open()
             engine.upkeep.start()
         except BaseException:
             await engine.close(0.0)
+            if self._services is not None:
+                await self._services.close()
             self._close_state()
             raise
         self._engine = engine
@@ -100,12 +112,27 @@ class Pool:
                 self._close_state()
             if self.options.hooks is not None and self.told is not None:
                 await self.told.settle()
+        if self._services is not None:
+            await self._services.close()
+
+    def _own_services(self) -> Services:
+        if self._services is None:
+            from .services import Services
+
+            self._services = Services.of(self.options)
+        return self._services
+
+    def _open_services(self) -> Services:
+        engine, services = self._open(), self.services_of()
+        services.bind(engine.loop)
+        return services
 
     def _open_state(self, engine: Engine) -> None:
         self._setup = setup = self.options.setup(engine.id, 0, "host", 0)
         if setup["state"]["place"] is not None:
             place.hold(setup["state"]["place"])
-        here.opened(setup)
+        if not self.internal:
+            here.opened(setup)
 
     def _close_state(self) -> None:
         setup, self._setup = self._setup, None
@@ -146,7 +173,8 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """A frozen snapshot."""
-        return self._open().stats()
+        stats = self._open().stats()
+        return stats if self._services is None else replace(stats, services=self._services.stats())
 
     async def recycle(self, worker: int | None = None) -> None:
         """Replace one worker (by its id), or all, one after another; each replacement is ready first.
@@ -238,6 +266,35 @@ class Pool:
         engine.submit(call)
         reply = await self._answer(call)
         return marshal.loads(reply[4], allow_code=False)
+
+    # functions and topics of the host
+
+    def register(self, name: str, function: Any, *, inline: bool = False) -> None:
+        """Let the code in the workers call `function` by `name` (`subpool.call`), before the start or after.
+
+        A function, a class (made once, its methods are `name.method`), or "module:object". It runs in a helper process,
+        which imports it; `async def` functions, and any with `inline`, run on this loop, and must not hold it.
+        `TypeError` for what the helper could not import, `ValueError` for a name that is none, or is taken.
+        """
+        self.services_of().registry.add(name, function, inline)
+
+    async def invoke(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a registered function from here, as workers do; its answer. Errors are those of `subpool.acall`."""
+        return await self._open_services().call(name, args, kwargs)
+
+    def publish(self, topic: str, message: Any) -> int:
+        """Publish to all subscribers; how many there are in this process. See `subpool.pubsub`."""
+        from .pubsub import check_topic, pack_message
+
+        check_topic(topic)
+        return self._open_services().hub.publish(topic, pack_message(topic, message))
+
+    def subscribe(self, topic: str) -> HostSubscription:
+        """`async with pool.subscribe(topic) as messages: async for message in messages: ...` See `subpool.pubsub`."""
+        from .pubsub import check_topic
+
+        check_topic(topic)
+        return self._open_services().subscribe(topic)
 
     def _submit(
         self,

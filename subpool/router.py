@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 from zlib import crc32
 
-from .call import PENDING, Call
 from .errors import PoolOverloaded
+from .hostcall import PENDING, Call
 
 SILENCE: Final = 0.002  # seconds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 KEPT = 1024  # latencies of a worker that its percentiles are made of: the last ones
 
@@ -41,6 +42,7 @@ class PoolStats:
     `abandoned`: workers that never ended; `not_isolatable`: calls that failed because something refused an isolated
     interpreter; `taken_back`: calls moved away from a worker that had not begun them; `restarts`: workers started again
     because one had ended by itself; `recycled`: workers replaced by order, or because their time had come.
+    `services`: functions and topics of the host, None while nothing uses them.
     """
 
     isolation: str
@@ -52,6 +54,7 @@ class PoolStats:
     taken_back: int
     restarts: int = 0
     recycled: int = 0
+    services: ServiceStats | None = None
 
     @property
     def in_flight(self) -> int:
@@ -67,6 +70,29 @@ class PoolStats:
     def served(self) -> int:
         """Calls answered by the workers that are there now."""
         return sum(worker.served for worker in self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStats:
+    """The host's services at one moment; the pools of one server share them.
+
+    `functions`: how many are registered; `calls`, `failed`: of all of them since the start; `under_way`: calls now.
+    `helper`: the pool of the helper process, None while it is not needed. `topics` and `subscribers`: now, those of the
+    host included; `published`: messages since the start; `dropped`: messages that the host dropped because a worker
+    or a subscriber of the host was too slow. `bus`: whether Redis is there, how many messages wait for it and were
+    dropped, None without one.
+    """
+
+    functions: int
+    calls: int
+    failed: int
+    under_way: int
+    helper: PoolStats | None
+    topics: int
+    subscribers: int
+    published: int
+    dropped: int
+    bus: dict[str, Any] | None = None
 
 
 class Latencies:

@@ -24,7 +24,28 @@ def table(status: Mapping[str, Any]) -> str:
         lines += ["", f"pool {number}: {pool['app']} in {KINDS.get(pool['isolation'], pool['isolation'])}"]
         told = [f"{pool[name]} {name}" for name in ("pending", "refused", "restarts", "recycled", "abandoned")]
         lines += [", ".join(told), "", *aligned(columns, [_row(worker) for worker in pool["workers"]])]
+    services = status.get("services")
+    if services is not None:
+        lines += ["", *_services(services)]
     return "\n".join(lines)
+
+
+def _services(services: Mapping[str, Any]) -> list[str]:
+    """The functions and topics of the host."""
+    calls = ", ".join(f"{services[name]} {text}" for name, text in (("calls", "calls"), ("failed", "failed")))
+    topics = f"{services['topics']}, {_count(services['subscribers'], 'subscriber')}"
+    lines = [
+        f"functions: {services['functions']}, {calls}, {services['under_way']} under way",
+        f"topics: {topics}, {services['published']} published, {services['dropped']} dropped",
+    ]
+    helper = services["helper"]
+    if helper is not None:
+        told = [f"{worker['state']}, {_memory(worker)}" for worker in helper["workers"]] or ["not there"]
+        lines.append(f"helper: {told[0]}, {_count(helper['restarts'], 'restart')}")
+    if services["bus"] is not None:
+        bus = services["bus"]
+        lines.append(f"bus: {'up' if bus['up'] else 'down'}, {bus['waiting']} wait, {bus['dropped']} dropped")
+    return lines
 
 
 def _guard(status: Mapping[str, Any]) -> str:
@@ -32,12 +53,15 @@ def _guard(status: Mapping[str, Any]) -> str:
 
 
 def _row(worker: Mapping[str, Any]) -> tuple[str, ...]:
-    rss = worker["rss"]
     counts = (str(worker[name]) for name in ("in_flight", "served", "failed", "restarts"))
     times = ("-" if worker[name] is None else f"{worker[name] * 1000:.1f} ms" for name in ("p50", "p90", "p99"))
-    memory = "-" if rss is None else f"{rss / 1e6:.1f} MB"
     process = (str(worker["process"]),) if "process" in worker else ()
-    return (str(worker["id"]), worker["state"], *counts, *times, memory, *process)
+    return (str(worker["id"]), worker["state"], *counts, *times, _memory(worker), *process)
+
+
+def _memory(worker: Mapping[str, Any]) -> str:
+    rss = worker["rss"]
+    return "-" if rss is None else f"{rss / 1e6:.1f} MB"
 
 
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -220,7 +220,7 @@ class Worker:
             self.started(call)
 
     def started(self, call: Any) -> None:
-        from subpool.call import STARTED
+        from subpool.hostcall import STARTED
 
         call.state, call.member = STARTED, self
 
@@ -228,7 +228,7 @@ class Worker:
         self.events.append(("receive" if message is None else message["type"].removeprefix("websocket."), data))
 
     def recall(self, call: Any) -> bool:
-        from subpool.call import DONE, PENDING
+        from subpool.hostcall import DONE, PENDING
 
         if call.state == PENDING:
             self.recalled.append(call)
@@ -314,8 +314,8 @@ def test_an_app_that_has_not_begun_is_not_run() -> None:
 
 def test_an_app_that_may_have_begun_is_told() -> None:
     """And again if it was given to another worker meanwhile; nothing of it reaches the client."""
-    from subpool.call import SENT
     from subpool.channels.frames import GONE
+    from subpool.hostcall import SENT
 
     stage = Stage(begin=False)
     stage.worker.started(stage.session)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from subpool.call import PENDING, Call
 from subpool.errors import PoolOverloaded
+from subpool.hostcall import PENDING, Call
 from subpool.router import SILENCE, Router
 
 

@@ -141,7 +141,7 @@ def test_a_start_that_fails(folder: Path) -> None:
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda option: option.name)
 def test_every_secret_option(secret: Any, tmp_path: Path) -> None:
     """In every finding there can be beside it, and in whatever shows a configuration."""
-    value = "hunter2-of-this-option"
+    value = "hunter2-of-this-option" if secret.name != "bus" else "redis://:hunter2-of-this-option@host:1/0"
     everything = []
     wrong: list[dict[str, Any]] = [{name: ["x", {}]} for name in options() if name != secret.name]
     wrong += [{secret.name: one} for one in ([value], {value: value}, {"a": [value]})]
@@ -156,5 +156,5 @@ def test_every_secret_option(secret: Any, tmp_path: Path) -> None:
     config = sources.config()
     assert getattr(config, secret.name) == value
     everything += [repr(sources), repr(config), str(config), repr(Server(config)), repr(settings(sources))]
-    assert value not in "\n".join(everything)
+    assert "hunter2-of-this-option" not in "\n".join(everything)
     assert os.environ.get(secret.variable) is None

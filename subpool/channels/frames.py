@@ -33,6 +33,7 @@ OVERHEAD: Final = 64  # bytes that a WebSocket message counts beyond its own, wh
 
 # host to worker, on the work lane
 CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP, CALL_WEBSOCKET = 1, 2, 3, 4, 5, 6
+CALL_HELP = 7
 # host to worker, on the flow lane
 PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED, RESET = 9, 10, 11, 12, 13, 14, 15, 8
 # host to worker's steward, on the control lane
@@ -41,6 +42,14 @@ INTERRUPT, GIVE_BACK, HALT, SETUP, BEAT = 16, 17, 18, 19, 35
 REPLY, ERROR, STARTED, WANT, MESSAGE, END = 20, 21, 22, 23, 24, 25
 LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED, PONG, WIRE = 26, 27, 28, 29, 30, 31, 32, 33, 34
 BEATEN, TAKEN = 36, 37
+# worker to host: functions and topics of the host (`services`)
+ASK, UNASK, MORE, PUBLISH, SUBSCRIBE, HEARD = 40, 41, 42, 43, 44, 45
+# and the answers, on the flow lane, or on the control lane where a thread is blocked
+ANSWER, REFUSED, PART, NEWS = 48, 49, 50, 51
+
+BLOCKED: Final = 1  # in `how`: a thread waits, so the answer goes to the steward; else to the loop
+STREAM: Final = 2  # the answer is many items
+CAST: Final = 4  # nobody waits for the answer
 
 LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     CALL_ASGI: ("CALL_ASGI", "id", "app", "runner", "head", "body"),
@@ -50,6 +59,7 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     # `namespace`: the state's, of a mount that has another than its pool. Answered in WIRE frames; see `worker.http`
     CALL_HTTP: ("CALL_HTTP", "id", "app", "namespace", "request", "body"),
     CALL_WEBSOCKET: ("CALL_WEBSOCKET", "id", "app", "namespace", "head", "ahead"),  # an exchange; takes no call's place
+    CALL_HELP: ("CALL_HELP", "id", "name", "spec", "method", "arguments"),  # to the host's helper: see `worker.helping`
     PING: ("PING",),  # say something as soon as the loop runs
     EVENT: ("EVENT", "id", "message", "data"),  # an ASGI event for `receive()`; `data` is its body. None: see TAKEN
     ACK: ("ACK", "id", "size"),  # that many bytes of the answer were consumed
@@ -84,6 +94,20 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     # file, whose descriptor then is the loan; `flags` are those of `wire`; of so many bytes is the response's body
     WIRE: ("WIRE", "id", "status", "flags", "head", "body", "tail", "size"),
     INTERRUPTED: ("INTERRUPTED", "id", "hit"),  # whether the call was on its thread, and has been interrupted
+    # Functions: an id is the worker's own. Arguments, answers and messages are `marshal` strings that the host only
+    # passes on. `credit`: so many items of a stream may come; MORE adds to it.
+    ASK: ("ASK", "id", "function", "arguments", "how", "credit"),
+    UNASK: ("UNASK", "id"),  # nobody waits for it any more
+    MORE: ("MORE", "id", "count"),
+    ANSWER: ("ANSWER", "id", "data"),  # the end of a stream without data
+    REFUSED: ("REFUSED", "id", "error"),
+    PART: ("PART", "id", "data"),  # an item of a stream
+    # Topics: the worker says how many subscribers it has by a topic and a `how`, and how much of what came it has
+    # passed on to them (HEARD). `missed`: so many messages were dropped before this one.
+    SUBSCRIBE: ("SUBSCRIBE", "topic", "how", "count", "id"),  # answered when it counts; id 0: not answered
+    PUBLISH: ("PUBLISH", "id", "topic", "message", "how"),  # answered with the number of subscribers
+    NEWS: ("NEWS", "topic", "how", "message", "missed"),
+    HEARD: ("HEARD", "topic", "how", "weight"),
 }
 
 

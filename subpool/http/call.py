@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..call import DONE as OVER
-from ..call import Call
 from ..channels.frames import Frame
+from ..hostcall import DONE as OVER
+from ..hostcall import Call
 from ..types import Headers
 from ..wire import KEEP_ALIVE
 from .front import NEVER

@@ -27,6 +27,12 @@ COUNTERS: Final = {
     "worker_restarts": "Workers started again because one had ended by itself",
     "worker_recycles": "Workers replaced by order, or because their time had come",
 }
+SERVICES: Final = {
+    "function_calls": ("calls", "Calls of functions of the host"),
+    "function_failures": ("failed", "Calls of functions of the host that failed"),
+    "messages": ("published", "Messages published to topics"),
+    "messages_dropped": ("dropped", "Messages that a slow worker did not get"),
+}
 _FIELDS: Final = {"worker_restarts": "restarts", "worker_recycles": "recycled"}
 
 
@@ -56,6 +62,26 @@ class ServerCollector(Collector):
         ]
         yield from _of_pools([*names, "pool"], pools)
         yield from _of_workers([*names, "pool"], pools)
+        yield from _of_services(names, [(labels, one["services"]) for labels, one in each if one.get("services")])
+
+
+def _of_services(names: list[str], each: Each) -> Iterator[Metric]:
+    """Functions and topics of the host, where an app uses them."""
+    if not each:
+        return
+    subscribers = GaugeMetricFamily("subpool_subscribers", "Subscribers of topics", labels=names)
+    restarts = CounterMetricFamily(
+        "subpool_helper_restarts", "Ends of the helper process that were made good", labels=names
+    )
+    for labels, services in each:
+        subscribers.add_metric(labels, services["subscribers"])
+        restarts.add_metric(labels, services["helper"]["restarts"] if services["helper"] else 0)
+    yield from (subscribers, restarts)
+    for name, (field, text) in SERVICES.items():
+        counter = CounterMetricFamily(f"subpool_{name}", text, labels=names)
+        for labels, services in each:
+            counter.add_metric(labels, services[field])
+        yield counter
 
 
 def _of_pools(names: list[str], pools: Pools) -> Iterator[Metric]:

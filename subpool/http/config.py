@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ..config import check_name, check_range
+from ..config import check_bus, check_name, check_range
 from ..state.key import check_namespace
 from ..state.options import EVICTION, parse
 from .addresses import check_peer, check_prefix, check_root_path, parse_bind
@@ -43,6 +43,7 @@ GROUPS: Final = {
     "proxies": "Behind a proxy",
     "tls": "TLS",
     "websocket": "WebSocket",
+    "services": "Functions and topics",
     "hooks": "Hooks",
     "supervisor": "Supervisor",
     "development": "Development",
@@ -118,6 +119,37 @@ def _listener(value: str) -> str:
     return value
 
 
+def _bus(value: str) -> str:
+    try:
+        check_bus("bus", value)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("bus ")) from None
+    return value
+
+
+def _function(value: str) -> str:
+    name, equals, spec = value.partition("=")
+    try:
+        if not equals or not name:
+            raise ValueError("function no NAME=module:object")
+        check_name("function", spec)
+    except ValueError:
+        raise ValueError(f"is {value!r}; it must be NAME=module:object") from None
+    return value
+
+
+def _listed(value: Any) -> Any:
+    """A mapping of names as the list of texts that the command line has."""
+    if not isinstance(value, Mapping):
+        return value
+    return [f"{name}={spec}" if isinstance(spec, str) else spec for name, spec in value.items()]
+
+
+_FUNCTIONS: Final = {"anyOf": [
+    {"type": "object", "additionalProperties": {"type": "string"}}, {"type": "array", "items": {"type": "string"}}
+]}  # fmt: skip
+
+
 def _number_as_text(value: Any) -> Any:
     """YAML reads 660 and 1.2 as numbers."""
     return str(value) if type(value) in (int, float) else value
@@ -187,6 +219,10 @@ Folder = Annotated[Text, AfterValidator(_folder)]
 Glob = Annotated[Text, AfterValidator(_glob)]
 Venv = Annotated[Text, AfterValidator(_venv)]
 Bind = Annotated[str, AfterValidator(lambda value: parse_bind(value) and value)]
+Functions = Annotated[
+    list[Annotated[str, AfterValidator(_function)]], BeforeValidator(_listed), WithJsonSchema(_FUNCTIONS)
+]
+Bus = Annotated[str, AfterValidator(_bus)]
 Peer = Annotated[str, AfterValidator(check_peer)]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 RootPath = Annotated[str, AfterValidator(check_root_path)]
@@ -361,6 +397,16 @@ class ServerConfig(BaseModel):
     websocket_idle_timeout: Seconds = _option("websocket", "Silence until a ping, and from there to the end", 60.0)
     websocket_compress: bool = _option("websocket", "Offer permessage-deflate", False)
 
+    functions: Functions = _option(
+        "services", "Function of the host for the apps: NAME=module:object, in YAML NAME: module:object", [],
+        option="function",
+    )  # fmt: skip
+    bus: Bus | None = Field(
+        None,
+        description="Redis that joins the topics of several processes: redis://HOST:PORT/DB",
+        repr=False,
+        json_schema_extra={"group": "services", "secret": True},
+    )
     hooks: Annotated[ServerHooks, BeforeValidator(_joined)] | None = _option(
         "hooks", "Functions on the host that see requests and workers; as text NAME=MODULE:NAME", None, option="hook"
     )

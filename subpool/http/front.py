@@ -11,8 +11,8 @@ import logging
 import marshal
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..call import numbers
 from ..engine import Engine
+from ..hostcall import numbers
 from ..types import Headers
 from .proxy import Trusted, with_host
 from .target import mount_path

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final
 
 from h2.errors import ErrorCodes
 
-from ..call import DONE as OVER
 from ..channels import frames as f
 from ..channels.frames import Frame
 from ..errors import PoolOverloaded, SubpoolError
+from ..hostcall import DONE as OVER
 from ..types import Headers
 from ..wire import DONE, FIRST, HTTP2, LAST
 from .failure import answer_for, log_request, told

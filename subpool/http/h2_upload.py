@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from h2.errors import ErrorCodes
 
-from ..call import Call
+from ..hostcall import Call
 from .front import NEVER
 from .h2_guard import REFUSED
 from .h2_headers import Request

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from .. import hostloop
 from ..errors import PoolClosed, SubpoolError
 from ..pool import Pool
 from ..restarts import BROKEN, FRESH
@@ -28,6 +29,7 @@ from .signals import Signals
 
 if TYPE_CHECKING:
     from ..hooks import Hooks
+    from ..services import Services
     from ..worker_hooks import WorkerHooks
     from .config import ServerConfig
     from .watcher import Watcher
@@ -68,6 +70,7 @@ class Server:
         self._bindings = bindings
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._services: Services | None = None  # made when an app first uses them, or the configuration does
         self.operations = Operations(self)
         self._watcher: Watcher | None = None
 
@@ -99,6 +102,8 @@ class Server:
                 from . import tls
 
                 context = tls.context(config)
+            if config.functions or config.bus is not None:
+                await self._start_services()
             front.set_mounts(await self._open_pools(hooks))
             for binding in self._bindings:
                 self._listen(loop, binding.sock, binding.name, context)
@@ -134,6 +139,7 @@ class Server:
         mounts: list[Mount] = []
         for group in groups(self.config):
             pool = Pool(group.specs[0].app, **group.options)
+            pool.services_of = self.services
             pool.told = self._told
             await pool.__aenter__()
             self.pools.append(pool)
@@ -148,6 +154,24 @@ class Server:
                 if hooks is not None and own is not None and (chain := own.chain()) is not None:
                     mount.hooks = chain.within(hooks.chain())
         return mounts
+
+    def services(self) -> Services:
+        """Functions and topics: those of all its pools together."""
+        if self._services is None:
+            from ..services import Services
+
+            self._services = Services.of(self.config)
+        return self._services
+
+    async def _start_services(self) -> None:
+        services, config = self.services(), self.config
+        services.bind(hostloop.current())
+        for text in config.functions:
+            name, _, spec = text.partition("=")
+            services.registry.add(name, spec)
+        if config.bus is not None:
+            await services.join(config.bus)
+        await services.start()
 
     def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
         front = self.front
@@ -258,6 +282,8 @@ class Server:
         for failed in await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True):
             if failed is not None and not isinstance(failed, SubpoolError):
                 log.error("a pool could not be closed", exc_info=failed)
+        if self._services is not None:
+            await self._services.close()
         if self._told is not None:
             await self._told.settle()
         await self.operations.close()
@@ -277,6 +303,7 @@ class Server:
             "addresses": list(self.addresses),
             "connections": len(front.connections) if front is not None else 0,
             "requests": front.requests if front is not None else 0,
+            "services": None if self._services is None else _plain(dataclasses.asdict(self._services.stats())),
             "pools": [{"app": pool.options.app, **_plain(dataclasses.asdict(pool.stats()))} for pool in self.pools],
         }
 

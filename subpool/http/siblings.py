@@ -51,6 +51,7 @@ def together(told: Sequence[Told], processes: int, guard: int | None, uptime: fl
             }
             for answer in there
         ],
+        "services": _services([one["services"] for one in each.values() if one.get("services")]),
         "pools": _pools(each),
         "each": each,
     }
@@ -77,6 +78,24 @@ def _pools(each: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
                 if isinstance(value, int):
                     total[key] += value
     return found
+
+
+def _services(each: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Functions and topics of all; None where nobody uses any. The helper is the first, with the restarts of all."""
+    if not each:
+        return None
+    total = dict(each[0])
+    for key, value in total.items():
+        if type(value) is int:
+            total[key] = sum(one[key] for one in each)
+    if helpers := [one["helper"] for one in each if one["helper"]]:
+        total["helper"] = {**helpers[0], "restarts": sum(one["restarts"] for one in helpers)}
+    if buses := [one["bus"] for one in each if one["bus"]]:
+        total["bus"] = {
+            "up": all(one["up"] for one in buses),
+            **{key: sum(one[key] for one in buses) for key in ("waiting", "dropped")},
+        }
+    return total
 
 
 def wrong(told: Sequence[Told]) -> str | None:

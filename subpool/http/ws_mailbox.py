@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from ..call import SENT, STARTED, Call
 from ..channels import frames as f
+from ..hostcall import SENT, STARTED, Call
 
 if TYPE_CHECKING:
     from ..engine import Engine

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..channels import frames as f
 
 if TYPE_CHECKING:
-    from ..call import Call
+    from ..hostcall import Call
     from .ws_carrier import Carrier
 
 ACK: Final = 64 * 1024  # bytes for the client that the worker is told of at once

@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from ..call import SENT, STARTED, Call
 from ..channels import frames as f
 from ..channels.exchange import WEIGHT, AppProtocolError
 from ..channels.frames import Frame
 from ..errors import PoolOverloaded, SubpoolError, WebSocketUnsupported
+from ..hostcall import SENT, STARTED, Call
 from ..scope import pack
 from ..types import Headers
 from .failure import told

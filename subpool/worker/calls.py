@@ -87,7 +87,7 @@ class Calls:
         elif op == f.CALL_WEBSOCKET:
             self._spawn(call, self._prepared(frame), self._sockets)
         elif app is None or frame[5] is None or op == f.CALL_EXCHANGE:
-            self._spawn(call, self._prepared(frame))
+            self._spawn(call, self._prepared(frame) if op != f.CALL_HELP else self._help(frame))
         elif op == f.CALL_ASGI and app.interface == "asgi":
             self._spawn(call, self._asgi(call, app, frame[3], frame[4], frame[5]))
         else:
@@ -270,6 +270,10 @@ class Calls:
         loan = worker.lend(data)
         worker.post((f.REPLY, call, 0, None, data if loan is None else f.LOAN), loan)
 
+    def _help(self, frame: Frame) -> Coroutine[Any, Any, None]:
+        """A call to the host's helper that no thread could begin at once."""
+        return self._function(frame[1], "subpool.worker.helping:run", marshal.dumps((frame[2:], {})))
+
     def forget_functions(self) -> None:
         """Their modules are imported anew."""
         self._functions.clear()
@@ -299,7 +303,7 @@ class Calls:
 
     def flow(self, frame: Frame) -> None:
         """ACK, GONE or CANCEL."""
-        op, call = frame[0], frame[1]
+        op, call, worker = frame[0], frame[1], self._worker
         inbox = self._inboxes.get(call)
         if op == f.ACK:
             if inbox is not None:
@@ -315,9 +319,13 @@ class Calls:
                 inbox.leave()
             if task is not None:
                 task.cancel()
-                self._worker.post((f.STARTED, call))  # tells the host that the loop is alive
-            elif call not in self.wsgi.steps:
+                worker.post((f.STARTED, call))  # tells the host that the loop is alive
+            elif call not in self.wsgi.steps and (worker.helping is None or not worker.helping.cancel(call)):
                 self._never_begin(call)
+
+    def was_cancelled(self, call: int) -> bool:
+        """Whether that was so before it came."""
+        return call in self._cancelled
 
     def _never_begin(self, call: int) -> None:
         """The call has not arrived yet, or it has ended."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ..errors import AppError, AppLoadError, NotIsolatable, RunnerError, SubpoolError
+from ..errors import AppError, AppLoadError, NotIsolatable, RunnerError, SubpoolError, UnknownFunction
 
 _REFUSALS = (
     (ImportError, re.compile(r"module (\S+) does not support loading in subinterpreters")),
@@ -59,6 +59,16 @@ def load_object(name: str) -> Any:
     if not callable(found):
         raise AppLoadError(f"{name!r} is {type(found).__name__}, which is not callable")
     return found
+
+
+def method_of(found: Any, name: str, method: str | None) -> Any:
+    """What is to be called of a registered object. `UnknownFunction` if it is not there."""
+    function = found if method is None else getattr(found, method, None)
+    if callable(function):
+        return function
+    public = [one for one in dir(type(found)) if not one.startswith("_") and callable(getattr(found, one, None))]
+    what = "cannot be called itself" if method is None else f"has no method {method!r}"
+    raise UnknownFunction(f"{name!r} {what}; its methods: {', '.join(public) or 'none'}")
 
 
 def load_runner(module_name: str, function: str) -> Callable[..., Any]:

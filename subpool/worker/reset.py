@@ -27,6 +27,7 @@ _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
 async def reset(worker: Worker, seconds: float) -> None:
     """Finish what runs, for at most `seconds`; start the app afresh; say READY, or FAILED and why."""
     await worker.calls.drain(seconds)
+    subscribers = worker.services.topics.all() if worker.services is not None else []
     old, worker.apps = worker.apps, Apps(worker)
     dropped = drop(worker.modules)
     try:
@@ -41,6 +42,8 @@ async def reset(worker: Worker, seconds: float) -> None:
         return
     worker.calls.forget_functions()
     await old.shutdown()
+    for box in subscribers:
+        worker.service().topics.remove(box)
     del old
     dropped.clear()
     gc.collect()

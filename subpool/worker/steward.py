@@ -2,7 +2,7 @@
 
 It blocks on the control lane's descriptor, so it costs nothing until the host speaks: INTERRUPT (see `interrupt`), and
 for workers in processes GIVE_BACK, which returns the calls that the main thread has not begun. BEAT asks whether it is
-there at all.
+there at all. Answers of the host for a thread that waits come this way too: see `services`.
 """
 
 from __future__ import annotations
@@ -58,12 +58,16 @@ class Steward:
     def _obey(self, frame: f.Frame) -> None:
         if frame[0] == f.INTERRUPT:
             hit = self._worker.calls.interrupt(frame[1])
+            if hit and self._worker.services is not None:
+                self._worker.services.wake_blocked()
             self._worker.lanes.out.send([(f.INTERRUPTED, frame[1], hit)])
         elif frame[0] == f.BEAT:
             self._worker.lanes.out.send([(f.BEATEN, _allocated() if frame[1] else None)])
         elif frame[0] == f.GIVE_BACK:
             given = self._worker.lanes.work.take_back()  # type: ignore[attr-defined]
             self._worker.lanes.out.send([(f.GIVEN_BACK, [call[1] for call in given])])
+        elif frame[0] >= f.ANSWER:
+            self._worker.service().deliver(frame)
 
 
 def _allocated() -> int | None:

@@ -225,7 +225,11 @@ class SyncPort(_Port):
             poll = select.poll()
             poll.register(self._worker.lanes.flow.fileno(), select.POLLIN)
             poll.poll()
+            step = self.step
+            assert step is not None
+            step.leave()  # as in `_flush`
             self._worker.on_flow()
+            step.current = self._call
 
     def pull(self) -> bytes:
         """The next piece of the request's body, b"" at its end. `ClientGone` if the client left before."""

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import here
 from .._interpreters import gil_enabled
@@ -23,6 +23,10 @@ from .importer import extend_path, load_failure
 from .interrupt import Interrupted, Step
 from .steward import Steward
 from .together import Together
+
+if TYPE_CHECKING:
+    from .helping import Helping
+    from .services import Services
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
 SWITCH_INTERVAL = 0.001  # seconds
@@ -65,6 +69,8 @@ class Worker:
         self.steward: Steward | None = None
         self._resetting: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[float]
+        self.services: Services | None = None  # made when the app first asks the host for something
+        self.helping: Helping | None = None  # what it has as the host's helper
         self.broken = False  # it ends because an app ended it: what is cancelled now is lost, which the host will say
         self.modules: frozenset[str] = frozenset()  # that were there before the app
 
@@ -127,6 +133,14 @@ class Worker:
         due = self._flushing
         self.flush()
         self._flushing = due
+
+    def service(self) -> Services:
+        """What this worker asks of its host: see `services`."""
+        if self.services is None:
+            from . import services
+
+            return services.of(self)
+        return self.services
 
     # code that must not see the loop
 
@@ -222,6 +236,8 @@ class Worker:
                     elif op == f.EVENT:
                         data = frame[3]
                         self.calls.event(frame[1], frame[2], self.borrow(next(loans)) if data is f.LOAN else data)
+                    elif op >= f.ANSWER:
+                        self.service().deliver(frame)
                     else:
                         self.calls.flow(frame)
         except LaneClosed:
@@ -259,17 +275,18 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.step = Step()
         self._ended = self.loop.create_future()
+        self.steward = Steward(self)
+        self.steward.start()
+        self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow)  # an app may ask the host while it starts
         try:
             if self.setup["app"] and self.setup["preload_app"]:
                 await self.apps.start(None)
         except AppLoadError as error:
             self.lanes.out.send([*self.frames, (f.FAILED, to_wire(error))])
             self.frames = []
+            self.loop.remove_reader(self.lanes.flow.fileno())
             return
         self.lanes.out.send([(f.READY, {"gil": gil_enabled()})])
-        self.steward = Steward(self)
-        self.steward.start()
-        self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow)
         self.loop.add_reader(self.lanes.work.fileno(), self.on_work)
         seconds = await self._ended
         self.loop.remove_reader(self.lanes.work.fileno())
@@ -356,6 +373,10 @@ def _live(worker: Worker) -> None:
         worker.bye()
         if worker.steward is not None:
             worker.steward.join(5.0)
+        if worker.helping is not None:
+            worker.helping.end()
+        if worker.services is not None:
+            worker.services.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -220,6 +220,10 @@ class WSGICalls:
         self.steps[call] = step
         return step
 
+    def own_step(self) -> Step | None:
+        """The step of the thread that asks, if it is one of these."""
+        return getattr(self._local, "step", None)
+
     def _free(self, call: int) -> None:
         self.steps.pop(call, None)
         self._worker.calls.forget(call)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from . import call as c
-from .call import StreamCall
+from . import hostcall as c
 from .channels import frames as f
 from .channels.exchange import weight
 from .errors import ClientGone, PoolClosed, SubpoolError, WebSocketClosed, WebSocketDenied
+from .hostcall import StreamCall
 from .types import Headers, Message, Receive, Send
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ class Call:
     body: Any = None  # what the worker asks for with WANT: bytes, or None
     timeout: float | None = None
     affinity: Any = None
+    at_once = False  # begun when it is sent: its worker does not say so
     websocket = False  # lasts as long as its client likes: counted apart
     state = PENDING
     member: Member | None = None
