@@ -4,8 +4,8 @@ subpool serve ml_search:app --pythonpath examples/guides --function model=ml_mod
 curl 'http://127.0.0.1:8000/search?text=green+tee'
 curl http://127.0.0.1:8000/model
 
-numpy refuses sub-interpreters, and a large model in each process would take its memory many times. `ml_model` is imported by
-the helper alone; the workers call its methods by name. It runs under subpool alone.
+numpy refuses sub-interpreters, and a large model in each process would take its memory many times. `ml_model` is
+imported by the helper alone; the workers call its methods by name. It runs under subpool alone.
 """
 
 from __future__ import annotations
