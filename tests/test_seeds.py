@@ -218,11 +218,14 @@ async def chat(addresses: list[tuple[str, int]], rooms: int, each: int, ahead: i
     members = len(addresses)
     heard: dict[str, list[list[Any]]] = {f"room{number}": [] for number in range(rooms)}
     workers = set()
-    all_there = asyncio.Barrier(members * rooms)
+    joining, all_there = asyncio.Lock(), asyncio.Barrier(members * rooms)
 
     async def member(address: tuple[str, int], room: str, user: int) -> None:
-        async with websockets.connect("ws://{}:{}/chat/{}".format(*address, room)) as peer:
-            workers.add((address, json.loads(await peer.recv())["worker"]))
+        url = "ws://{}:{}/chat/{}".format(*address, room)
+        async with contextlib.AsyncExitStack() as stack:
+            async with joining:  # in turns: who comes while a worker waits for Redis is sent to another
+                peer = await stack.enter_async_context(websockets.connect(url))
+                workers.add((address, json.loads(await peer.recv())["worker"]))
             news: list[Any] = []
             heard[room].append(news)
             await all_there.wait()
