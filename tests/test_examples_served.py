@@ -101,7 +101,7 @@ SHOWN: dict[str, list[str]] = {
     "wsgi_hints": [r"(?s)^HTTP/1\.1 103 .*HTTP/1\.1 200 OK"],
     "wsgi_middleware": ["(?i)x-content-type-options: nosniff"],
 }
-ENDLESS = ("sse", "streaming", "ws_chat", "ws_echo")  # asked below
+ENDLESS = ("sse", "streaming", "ws_chat", "ws_echo", "ws_rooms")  # asked below, or in test_services_server
 
 
 @pytest.mark.parametrize("name", sorted(set(GUIDES) - set(ENDLESS)))

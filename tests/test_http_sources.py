@@ -221,7 +221,8 @@ def test_every_problem_of_a_file_has_its_line(tmp_path_factory: pytest.TempPathF
         assert found is not None, one
         assert 1 <= int(found[1]) <= len(lines)
         if found[3] is None:
-            assert found[2] in lines[int(found[1]) - 1], one
+            name = found[4].removeprefix(".") if found[4] else found[2]
+            assert name in lines[int(found[1]) - 1], one
 
 
 @given(st.text(max_size=60) | st.text("ab:-[]{}&*!<>'\"\n ,?#|%@0123.~", max_size=60))

@@ -17,7 +17,7 @@ pytest.importorskip("httptools")
 
 from ops_kit import command, serve, short_folder
 
-from subpool import ConfigError, Pool, ServerConfig
+from subpool import ConfigError, Pool, Server, ServerConfig
 from subpool.http.sources import load_config
 from subpool.remote import Remote, live_servers
 from subpool.status_table import table
@@ -49,6 +49,32 @@ def test_the_server_has_functions(tmp_path: Path) -> None:
         assert [worker["state"] for worker in services["helper"]["workers"]] == ["ready"]
         assert "functions: 5" in table(status)
         assert "helper" in table(status)
+
+
+@pytest.mark.anyio
+async def test_a_server_in_a_program() -> None:
+    """Its functions may be closures; topics are those of all its pools."""
+    from http_kit import Peer, get
+
+    mounts = [{"prefix": "/b", "app": "services_app:wsgi", "workers": 2}]
+    options = {"bind": ["127.0.0.1:0"], "pythonpath": [APPS], "workers": 1, "control_socket": "none", "mounts": mounts}
+    server = Server(ServerConfig(app="services_app:wsgi", **options))
+    secret = object()
+    server.register("secret", lambda: id(secret), inline=True)
+    await server.start()
+    try:
+        assert len(server.pools) == 2
+        async with server.pools[0].subscribe("own") as messages:
+            with anyio.fail_after(DEADLINE):
+                for path in ("/call?secret", "/b/call?secret"):
+                    port = int(server.addresses[0].rpartition(":")[2])
+                    with Peer(("127.0.0.1", port)) as peer:
+                        reply = await anyio.to_thread.run_sync(peer.ask, get(path, "Connection: close"))
+                    assert reply.body == repr(id(secret)).encode()
+                assert server.pools[1].publish("own", 1) == 1
+                assert await anext(messages) == 1
+    finally:
+        await server.stop(2.0)
 
 
 def test_under_the_guard() -> None:

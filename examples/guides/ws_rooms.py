@@ -1,6 +1,6 @@
 """A chat whose rooms span all workers: what one says in a room, all in the room hear, whichever worker has them.
 
-    subpool serve ws_rooms:app --pythonpath examples/guides --workers 2
+subpool serve ws_rooms:app --pythonpath examples/guides --workers 2
 
 Then, in two terminals: `python -m websockets ws://127.0.0.1:8000/lobby`. With `--bus redis://127.0.0.1` the rooms span
 machines too. It runs under subpool alone: ASGI itself has no way from one worker to another.

@@ -102,7 +102,7 @@ class Server:
                 from . import tls
 
                 context = tls.context(config)
-            if config.functions or config.bus is not None:
+            if config.functions or config.bus is not None or self._services is not None:
                 await self._start_services()
             front.set_mounts(await self._open_pools(hooks))
             for binding in self._bindings:
@@ -139,7 +139,7 @@ class Server:
         mounts: list[Mount] = []
         for group in groups(self.config):
             pool = Pool(group.specs[0].app, **group.options)
-            pool.services_of = self.services
+            pool.services_of = self._services_of
             pool.told = self._told
             await pool.__aenter__()
             self.pools.append(pool)
@@ -155,7 +155,11 @@ class Server:
                     mount.hooks = chain.within(hooks.chain())
         return mounts
 
-    def services(self) -> Services:
+    def register(self, name: str, function: Any, *, inline: bool = False) -> None:
+        """As `Pool.register`, for the apps of all its pools; before the start or after."""
+        self._services_of().registry.add(name, function, inline)
+
+    def _services_of(self) -> Services:
         """Functions and topics: those of all its pools together."""
         if self._services is None:
             from ..services import Services
@@ -164,7 +168,7 @@ class Server:
         return self._services
 
     async def _start_services(self) -> None:
-        services, config = self.services(), self.config
+        services, config = self._services_of(), self.config
         services.bind(hostloop.current())
         for text in config.functions:
             name, _, spec = text.partition("=")
