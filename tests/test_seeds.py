@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import anyio
 import pytest
-from conftest import APPS, DEADLINE, EXAMPLES, pool_options
+from conftest import APPS, DEADLINE, EXAMPLES, free_threaded, pool_options
 
 pytest.importorskip("click")
 pytest.importorskip("pydantic")
@@ -41,6 +41,7 @@ from subpool.remote import Remote, live_servers
 GUIDES = EXAMPLES / "guides"
 LONG = 100_000
 Figure = Callable[[str], None]
+with_a_gil = pytest.mark.skipif(free_threaded(), reason="threads take the place of processes")
 
 
 def forms(short: int) -> Any:
@@ -186,6 +187,7 @@ def test_flask(count: int, figure: Figure) -> None:
         all_worked(served, "subinterpreter")
 
 
+@with_a_gil
 @forms(1000)
 def test_fastapi(count: int, figure: Figure) -> None:
     """pydantic's core refuses sub-interpreters: 4 processes, one model each, and one answer of it for all."""
@@ -283,6 +285,7 @@ def test_chat(count: int, figure: Figure) -> None:
 # a model of numpy on the host
 
 
+@with_a_gil
 def test_numpy_refuses_sub_interpreters(anyio_backend: str) -> None:
     """If it no longer does, the guides need no helper for it."""
     pytest.importorskip("numpy")
@@ -302,6 +305,7 @@ def family(pid: int) -> Iterator[int]:
         yield from family(child)
 
 
+@with_a_gil
 @forms(500)
 @pytest.mark.parametrize("app", ["seed_ml:application", pytest.param("ml_search:app", marks=pytest.mark.soak)])
 def test_a_model_on_the_host(app: str, count: int, figure: Figure) -> None:
