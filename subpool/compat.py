@@ -2,13 +2,13 @@
 
     from subpool.compat import state_get, state_incr, state_set
 
-New code uses `subpool.state`.
+New code uses `subpool.state`, `subpool.call` and `subpool.pubsub`. What the latter two need loads on first use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import state
 from .state import (
@@ -42,9 +42,16 @@ from .state import (
     set_multi as state_set_multi,
 )
 
+if TYPE_CHECKING:
+    from .functions import call, cast
+    from .pubsub import publish
+
 __all__ = [
     "cache_stats",
     "cached_inference",
+    "call",
+    "cast",
+    "publish",
     "state_clear",
     "state_compare_and_set",
     "state_decr",
@@ -82,3 +89,15 @@ def cache_stats() -> dict[str, Any]:
     found = state.cache_stats()
     hits, misses = found["hits"] + found["waits"], found["misses"]
     return {"hits": hits, "misses": misses, "hit_rate": hits / (hits + misses) if hits + misses else 0.0}
+
+
+def __getattr__(name: str) -> object:
+    if name in ("call", "cast"):
+        from . import functions as home
+    elif name == "publish":
+        from . import pubsub as home  # type: ignore[no-redef]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(home, name)
+    globals()[name] = value
+    return value

@@ -85,6 +85,11 @@ def test_behind_http_server() -> None:
             assert answer.read() == b"You asked for /\n"
 
 
+def test_ml_model() -> None:
+    pytest.importorskip("numpy")
+    assert run("examples/guides/ml_model.py", "green tee")[0].endswith(" green tea")
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_docstrings_have_a_command(path: Path) -> None:
     """It names this module and something in it, or a program that is there; the module is in the table, and tested."""

@@ -77,7 +77,7 @@ def guides() -> dict[str, list[str]]:
 
 GUIDES = guides()
 NEEDS = {"flask_cache": "flask", "bottle_status": "bottle", "fastapi_items": "fastapi", "ws_chat": "starlette",
-         "starlette_users": "starlette", "sse": "starlette"}  # fmt: skip
+         "starlette_users": "starlette", "sse": "starlette", "ml_search": "numpy"}  # fmt: skip
 # what the first curl lines print, in their order
 SHOWN: dict[str, list[str]] = {
     "asgi_errors": [r"3\.5\n$", "400 Bad Request", "500 Internal", "the first half"],
@@ -91,6 +91,7 @@ SHOWN: dict[str, list[str]] = {
     "flask_cache": ["1\n$", "997"],
     "hooks_gate": ["^HTTP/1.1 401 ", "(?s)^HTTP/1.1 200 .*path"],
     "lifespan_state": ['"mood"'],
+    "ml_search": ['^.{2}"title": "green tea", ', r'"number": 1, "shape": \[7, 512\]'],
     "request_body": ['"longest": *"three"|"words": *2', '"sha256"'],
     "starlette_users": ['"Ada"'],
     "uploads": ['"sha256"'],

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "types", "_interpreters"},
     {"config", "stats", "scope", "environ", "wsgi_io", "unix_sockets", "wire", "wire2", "channels", "here", "state",
-     "plain", "compat", "timed_loop", "aio", "hooks", "request", "watch"},
-    {"worker", "importer", "interrupt", "runners", "functions", "pubsub"},
+     "plain", "timed_loop", "aio", "hooks", "request", "watch"},
+    {"worker", "importer", "interrupt", "runners", "functions", "pubsub", "compat"},
     {"isolation"},
     {"router", "restarts", "renewal", "elastic", "hostloop", "hostcall", "clock", "link", "overdue", "hearing",
      "member", "crew", "succession", "spares", "upkeep", "engine", "exchanges", "services", "pool", "hooked_pool",

@@ -173,3 +173,11 @@ def tells(topic: str, message: Any) -> int:
     from subpool import pubsub
 
     return pubsub.publish(topic, message)
+
+
+def burns(seconds: float = 2.0) -> int:
+    """Compute in pure Python for so long."""
+    end, rounds = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        rounds += 1
+    return rounds
