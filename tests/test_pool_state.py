@@ -211,7 +211,7 @@ async def test_a_handler_that_is_interrupted_leaves_the_store_whole(make_pool: A
         value = pool.state.get("n")
         await eventually(lambda: sum(worker.in_flight for worker in pool.stats().workers) == 0)
         value = pool.state.get("n")
-        assert await pool.call(STATE, "incr", "n") == value + 1
+        assert pool.state.incr("n") == value + 1
 
 
 @pytest.mark.parametrize("function", ["cached_slow", "acached_slow"])
