@@ -368,8 +368,8 @@ async def test_a_busy_worker_is_not_silent(make_pool: Any, fifo: Any, path: str)
     """A handler that computes, or blocks its thread, for longer than the heartbeat may take: it is judged by its own
     timeout."""
     gate = fifo("gate")
-    async with make_pool(workers=1, heartbeat_timeout=0.3, grace=0.1, timeout=20.0) as pool:
-        query = b"1.5" if path == "/burn" else f"gate={gate}".encode()
+    async with make_pool(workers=1, heartbeat_timeout=0.6, grace=0.4, timeout=20.0) as pool:
+        query = b"2.5" if path == "/burn" else f"gate={gate}".encode()
         async with anyio.create_task_group() as group:
             answers: list[int] = []
 
@@ -381,7 +381,7 @@ async def test_a_busy_worker_is_not_silent(make_pool: Any, fifo: Any, path: str)
             if path == "/block":
                 beats = pool.engine.crew.members[0]
                 asked = beats.beat
-                await eventually(lambda: beats.beat > asked + 1.0)
+                await eventually(lambda: beats.beat > asked + 1.5)
                 gate.release()
         assert answers == [200]
         assert pool.stats().workers[0].restarts == 0
