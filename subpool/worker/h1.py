@@ -29,6 +29,7 @@ from ..wire import (
     whole,
 )
 from .streams import Inbox
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .http import Request, Site
@@ -124,7 +125,7 @@ class H1Port(HTTPExchange):
             if self._streamed:
                 self._worker.post((f.WANT, self._call))
             while not inbox.events and not self._over(inbox):
-                inbox.waiter = self._worker.loop.create_future()
+                inbox.waiter = Waiter(self._worker.loop)
                 await inbox.waiter
         if not inbox.events:
             return {"type": "http.disconnect"}
@@ -187,8 +188,7 @@ class H1Port(HTTPExchange):
         inbox = self._inbox
         if inbox is not None:
             if self.done:
-                if inbox.waiter is not None and not inbox.waiter.done():
-                    inbox.waiter.set_result(None)
+                inbox.answered()
             elif inbox.full():
                 await self._room(inbox)
 
@@ -225,7 +225,7 @@ class H1Port(HTTPExchange):
         while inbox.full():
             if inbox.gone:
                 raise ClientGone("the client has left")
-            inbox.room = self._worker.loop.create_future()
+            inbox.room = Waiter(self._worker.loop)
             await inbox.room
 
     async def _file(self, path: str) -> None:
