@@ -255,9 +255,11 @@ class Worker:
         finally:
             while woken:
                 woken.popleft().go_soon()
+            if at_once:
+                self._flushing = False
         if not later:
             self.flush()
-        elif at_once or not self._flushing:  # behind those who go on in the next turn
+        elif not self._flushing:  # behind those who go on in the next turn
             self._flushing = True
             self.loop.call_soon(self.flush)
 
