@@ -94,7 +94,7 @@ def made(size: int) -> bytes:
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """A bare ASGI app. `/hello`, `/burn?seconds`, `/work?steps`, `/big?size`, `/new?size`, `/sleep?seconds`,
-    `/ask?seconds` (of CPU, by a function of the host), `/length` (of the request's body), `/stream?size` (eight messages
+    `/ask?seconds` (of CPU, by a host function), `/length` (of the request's body), `/stream?size` (eight messages
     of that size), `/json`, `/sse?events`, `/token` (of this copy of the app), and a WebSocket that echoes."""
     if scope["type"] == "lifespan":
         raise RuntimeError("no lifespan here")
