@@ -475,8 +475,11 @@ async def test_a_generator_in_a_helper_that_dies(helped: Any, fifo: Any, tmp_pat
 async def test_functions_that_never_return(helped: Any, fifo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """When they hold every thread, another helper takes the place of this one."""
     started, go = fifo("started"), fifo("go")
+    monkeypatch.setattr("subpool.worker.helping.PATIENCE", 0.5)  # where the helper is threads of this process
     services = helped.services_of()
     services._options["threads"] = 2
+    helped.register("hurries", h.hurries)
+    await ask(helped, "hurries", 0.5)
     first = await ask(helped, "where")
     for _ in range(2):
         with pytest.raises(AppError, match="PoolTimeout"):
