@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from conftest import APPS
 
-DEADLINE = 30.0  # seconds for what normally takes less than two
+DEADLINE = 20.0  # seconds for what normally takes less than two
 
 
 def until(holds: Callable[[], Any], seconds: float = DEADLINE) -> Any:
