@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ..config import check_bus, check_name, check_range
+from ..config import check_bus, check_name, check_node, check_range
 from ..state.key import check_namespace
 from ..state.options import EVICTION, parse
 from .addresses import check_peer, check_prefix, check_root_path, parse_bind
@@ -127,6 +127,14 @@ def _bus(value: str) -> str:
     return value
 
 
+def _node(value: str) -> str:
+    try:
+        check_node("node", value)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("node ")) from None
+    return value
+
+
 def _function(value: str) -> str:
     name, equals, spec = value.partition("=")
     try:
@@ -156,6 +164,8 @@ def _number_as_text(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(gt=0)]
+
+
 def _workers(value: Any, number: Callable[[Any], int]) -> int | dict[str, int]:
     """A number, or the least and the most: a mapping, or as text "2-8"."""
     if isinstance(value, str) and (found := re.fullmatch(r"(\d+)-(\d+)", value)):
@@ -223,6 +233,7 @@ Functions = Annotated[
     list[Annotated[str, AfterValidator(_function)]], BeforeValidator(_listed), WithJsonSchema(_FUNCTIONS)
 ]
 Bus = Annotated[str, AfterValidator(_bus)]
+Node = Annotated[str, AfterValidator(_node)]
 Peer = Annotated[str, AfterValidator(check_peer)]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 RootPath = Annotated[str, AfterValidator(check_root_path)]
@@ -403,9 +414,13 @@ class ServerConfig(BaseModel):
     )  # fmt: skip
     bus: Bus | None = Field(
         None,
-        description="Redis that joins the topics of several processes: redis://HOST:PORT/DB",
+        description="Redis that joins the topics of several processes and machines, and carries calls between them:"
+        " redis://HOST:PORT/DB; default: that of state, if it is one; none: none",
         repr=False,
         json_schema_extra={"group": "services", "secret": True},
+    )
+    node: Node | None = _option(
+        "services", "Name by which others call this server's functions; default: HOSTNAME-PID", None
     )
     hooks: Annotated[ServerHooks, BeforeValidator(_joined)] | None = _option(
         "hooks", "Functions on the host that see requests and workers; as text NAME=MODULE:NAME", None, option="hook"
