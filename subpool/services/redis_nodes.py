@@ -6,8 +6,8 @@ in `BEAT`, and is told in the same step who lives: who is in the set, and hears.
 once, and one whose machine lost its power after `LIFE`.
 
 Two connections (see `redis_link`). One sends commands and takes their answers in order, in batches. Redis has
-`PATIENCE` seconds for a batch; then the connection counts as broken. So does the one that hears, if a ping is not answered for so
-long. What breaks ends all calls (`Nodes.broken`), and what was not sent by then is not sent later.
+`PATIENCE` seconds for a batch; then the connection counts as broken. So does the one that hears, if a ping is not
+answered for so long. What breaks ends all calls (`Nodes.broken`), and what was not sent by then is not sent later.
 """
 
 from __future__ import annotations
