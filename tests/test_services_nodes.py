@@ -546,3 +546,32 @@ class _Nowhere:
 
     def look(self, seen: Any) -> None:
         seen({})
+
+
+# servers
+
+
+def test_servers(server: RedisServer) -> None:
+    """By the command line, the environment and the Redis of their state; and what their status says."""
+    for module in ("click", "pydantic", "yaml", "httptools"):
+        pytest.importorskip(module)
+    from ops_kit import serve, short_folder
+
+    from subpool.remote import Remote, live_servers
+    from subpool.status_table import table
+
+    with short_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        options = ("--state", server.url, "--function", "awhere=host_functions:awhere")
+        with (
+            serve(*options, "--node", "srv-1", app="services_app:wsgi") as first,
+            serve(*options, app="services_app:wsgi", SUBPOOL_NODE="srv-2") as second,
+        ):
+            assert first.get("/far?srv-2+awhere") == (200, str(second.pid))
+            assert second.get("/far?srv-1+awhere") == (200, str(first.pid))
+            assert first.get("/far?srv-1+awhere") == (200, str(first.pid))
+            (path,) = [path for path in live_servers() if str(first.pid) in path]
+            with Remote(path) as remote:
+                status = remote.ask("status")
+            assert status["services"]["node"] == {"name": "srv-1", "up": True, "asked": 0, "taken": 0}
+            assert "node: srv-1, up, 0 calls to others, 0 for others" in table(status)

@@ -280,12 +280,15 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """`/call?name`, `/loop?name` (in an event loop of its own), `/hear?topic` (the next message), `/count?name` (a
-    stream's sum)."""
+    """`/call?name`, `/far?node+name` (of another host), `/loop?name` (in an event loop of its own), `/hear?topic` (the
+    next message), `/count?name` (a stream's sum)."""
     name = environ["QUERY_STRING"]
     path = environ["PATH_INFO"]
     if path == "/call":
         answer = subpool.call(name)
+    elif path == "/far":
+        node, _, name = name.partition("+")
+        answer = subpool.call(name, node=node)
     elif path == "/loop":
         answer = asyncio.run(_loop(name))
     elif path == "/hear":
