@@ -32,13 +32,20 @@ def perf_pool(isolation: str, **options: Any) -> Any:
     return Pool("perf:app", isolation=isolation, pythonpath=[ROOT], **options)
 
 
+async def every_worker_sleeps(pool: Any) -> None:
+    before = [worker.served for worker in pool.stats().workers]
+    with anyio.fail_after(DEADLINE):
+        while any(now.served == then for now, then in zip(pool.stats().workers, before, strict=True)):
+            async with anyio.create_task_group() as group:
+                for _ in range(16):
+                    group.start_soon(pool.run_asgi, scope("/sleep", b"0.05"))
+
+
 async def no_cancel_leaves_anything(isolation: str, number: int, seed: int) -> None:
     async with perf_pool(isolation) as pool:
         await cancels(pool, 20, seed)  # what is made at first use is there from now on
         assert await settled(pool, DEADLINE) == {}
-        async with anyio.create_task_group() as group:  # and so is each worker's timer
-            for _ in range(16):
-                group.start_soon(pool.run_asgi, scope("/sleep", b"0.05"))
+        await every_worker_sleeps(pool)  # and so is each worker's timer
         before = fds()
         await cancels(pool, number, seed)
         assert await settled(pool, DEADLINE) == {}
