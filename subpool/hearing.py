@@ -51,9 +51,11 @@ class Hearing:
     beat: float
     allocated: int | None
     stalled: bool
+    deaf: bool
     pinged: bool
     used: bool
     _asking_back: bool
+    _keep: bool
 
     def _started(self, error: BaseException | None) -> None:
         raise NotImplementedError
@@ -64,7 +66,7 @@ class Hearing:
     def _reset_over(self, error: BaseException | None) -> None:
         raise NotImplementedError
 
-    def _untake(self, ids: list[int]) -> None:
+    def _untake(self, ids: list[int], keep: bool = False) -> None:
         raise NotImplementedError
 
     def _on_started(self, call: Call) -> None:
@@ -108,7 +110,7 @@ class Hearing:
             speaking, self.speaking = self.speaking, []
             for call in speaking:
                 call.flush()
-        self.stalled = self._asking_back  # no new work before what it had is back: see `_behind`
+        self.stalled = self.deaf = self._asking_back  # no new work before what it had is back: see `_behind`
         if self.used and not self.calls:
             self._over()
         self.engine.assign()
@@ -266,5 +268,5 @@ class Hearing:
             self.overdue.answered(frame[1], frame[2])
         elif op == f.GIVEN_BACK:
             self._asking_back = False
-            self._untake(frame[1])
+            self._untake(frame[1], self._keep)
             self.engine.assign()

@@ -6,6 +6,7 @@ States: starting -> ready (<-> stalled) -> stopping -> ended -> closed; or aband
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class Member(Hearing):
         self.kind = kind
         self.restarts = restarts
         self.state = "starting"
-        self.stalled = False
+        self.stalled = self.deaf = False
         self.pinged = False  # asked whether it is still there
         self.waiting = 0
         self.in_flight = self.websockets = 0
@@ -65,7 +66,7 @@ class Member(Hearing):
         self.cause: str | None = None  # why it ended
         self.exit_told = False  # to hooks
         self.threads_left: list[str] = []
-        self._asking_back = False
+        self._asking_back = self._keep = False
         self.desk: Desk | None = None  # once the worker uses the host's services
         self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
@@ -107,6 +108,12 @@ class Member(Hearing):
         if self.single:
             self.used = True
             self.engine.crew.succession.spares.used(self)
+
+    def _send_again(self, call: Call) -> None:
+        link = self.link
+        if not link.work:
+            self.engine.dirty(link)
+        link.work.append(call.frame)
 
     # calls
 
@@ -171,8 +178,8 @@ class Member(Hearing):
 
     # taking back, giving up
 
-    def take_back(self) -> None:
-        """Have the calls back that the worker has not begun."""
+    def take_back(self, keep: bool = False) -> None:
+        """Have the calls back that the worker has not begun. `keep`: but for WebSockets."""
         if self._asking_back:
             return
         if not self.pinged and self.state == "ready":
@@ -181,16 +188,26 @@ class Member(Hearing):
         unsent = self.link.take_work()
         frames = self.handle.take_back()
         if frames is None:
-            self._asking_back = True
+            self._asking_back = self.deaf = True
+            self._keep = keep
             self._untake(unsent)
         else:
-            self._untake([frame[1] for frame in frames] + unsent)
+            self._untake([frame[1] for frame in frames] + unsent, keep)
 
-    def _untake(self, ids: list[int]) -> None:
+    def hasty(self) -> bool:
+        """Whether something that it has not begun is no WebSocket. What it has not begun came last."""
+        latest = itertools.islice(reversed(self.calls.values()), self.waiting)
+        return not all(call.websocket for call in latest)
+
+    def _untake(self, ids: list[int], keep: bool = False) -> None:
         back = []
         for call_id in ids:
             call = self.calls.pop(call_id, None)
             if call is None:
+                continue
+            if keep and call.websocket and call.state == c.SENT:
+                self.calls[call_id] = call
+                self._send_again(call)
                 continue
             self._count(call, -1)
             if call.state == c.SENT:

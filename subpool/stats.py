@@ -80,7 +80,8 @@ class ServiceStats:
     `helper`: the pool of the helper process, None while it is not needed. `topics` and `subscribers`: now, those of the
     host included; `published`: messages since the start; `dropped`: messages that the host dropped because a worker
     or a subscriber of the host was too slow. `bus`: whether Redis is there, how many messages wait for it and were
-    dropped, None without one.
+    dropped, None without one. `node`: this host's `name` for calls between machines, whether others can be reached
+    (`up`), the calls to others (`asked`) and for others (`taken`) that are under way; None without a bus.
     """
 
     functions: int
@@ -93,6 +94,7 @@ class ServiceStats:
     published: int
     dropped: int
     bus: dict[str, Any] | None = None
+    node: dict[str, Any] | None = None
 
 
 class Latencies:

@@ -43,7 +43,7 @@ REPLY, ERROR, STARTED, WANT, MESSAGE, END = 20, 21, 22, 23, 24, 25
 LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED, PONG, WIRE = 26, 27, 28, 29, 30, 31, 32, 33, 34
 BEATEN, TAKEN = 36, 37
 # worker to host: functions and topics of the host (`services`)
-ASK, UNASK, MORE, PUBLISH, SUBSCRIBE, HEARD = 40, 41, 42, 43, 44, 45
+ASK, UNASK, MORE, PUBLISH, SUBSCRIBE, HEARD, ASK_NODE, NODES = 40, 41, 42, 43, 44, 45, 46, 47
 # and the answers, on the flow lane, or on the control lane where a thread is blocked
 ANSWER, REFUSED, PART, NEWS = 48, 49, 50, 51
 
@@ -97,6 +97,8 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     # Functions: an id is the worker's own. Arguments, answers and messages are `marshal` strings that the host only
     # passes on. `credit`: so many items of a stream may come; MORE adds to it.
     ASK: ("ASK", "id", "function", "arguments", "how", "credit"),
+    ASK_NODE: ("ASK_NODE", "id", "function", "arguments", "how", "credit", "node"),  # the same, on another host
+    NODES: ("NODES", "id", "how"),  # answered with the names of the hosts that live
     UNASK: ("UNASK", "id"),  # nobody waits for it any more
     MORE: ("MORE", "id", "count"),
     ANSWER: ("ANSWER", "id", "data"),  # the end of a stream without data

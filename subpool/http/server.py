@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import hostloop
+from ..config import bus_of
 from ..errors import PoolClosed, SubpoolError
 from ..pool import Pool
 from ..restarts import BROKEN, FRESH
@@ -101,7 +102,7 @@ class Server:
                 from . import tls
 
                 context = tls.context(config)
-            if config.functions or config.bus is not None or self._services is not None:
+            if config.functions or bus_of(config.bus, config.state) or self._services is not None:
                 await self._start_services()
             front.set_mounts(await self._open_pools(hooks))
             for binding in self._bindings:
@@ -172,8 +173,7 @@ class Server:
         for text in config.functions:
             name, _, spec = text.partition("=")
             services.registry.add(name, spec)
-        if config.bus is not None:
-            await services.join(config.bus)
+        await services.join(config)
         await services.start()
 
     def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
