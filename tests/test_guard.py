@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import proc_kit
 import pytest
 from conftest import APPS, Fifo
 
@@ -62,6 +63,20 @@ def test_a_first_start_that_fails_ends_at_once() -> None:
     assert [line for line in guarded if "File" not in line] == [line for line in plain if "File" not in line]
     assert guarded[0].startswith("Traceback")
     assert guarded[-1].startswith("subpool: error: cannot import")
+
+
+def test_a_server_that_was_ready_is_started_again_whatever_it_has_served() -> None:
+    """Killed at once, without a request and with its first: it had started, so this is no first start that fails."""
+    with Command("guard_app:app") as server:
+        (first,) = proc_kit.children(server.process.pid)
+        os.kill(first, signal.SIGKILL)
+        server.said(f"server process {first} was killed by SIGKILL; another is started in")
+        second, _ = server.pids()
+        os.kill(second, signal.SIGKILL)
+        server.said(f"server process {second} was killed by SIGKILL; another is started")
+        assert server.pids()[0] not in (first, second)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
 
 
 SUBREAPER = """
