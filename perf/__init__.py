@@ -94,8 +94,8 @@ def made(size: int) -> bytes:
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """A bare ASGI app. `/hello`, `/burn?seconds`, `/work?steps`, `/big?size`, `/new?size`, `/sleep?seconds`,
-    `/length` (of the request's body), `/stream?size` (eight messages of that size), `/json`, `/sse?events`, `/token`
-    (of this copy of the app), and a WebSocket that echoes."""
+    `/ask?seconds` (of CPU, by a host function), `/length` (of the request's body), `/stream?size` (eight messages
+    of that size), `/json`, `/sse?events`, `/token` (of this copy of the app), and a WebSocket that echoes."""
     if scope["type"] == "lifespan":
         raise RuntimeError("no lifespan here")
     if scope["type"] == "websocket":
@@ -133,6 +133,10 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
             import asyncio
 
             await asyncio.sleep(value)
+        elif path == "/ask":
+            from subpool import acall
+
+            await acall("burn", value)
         elif path == "/stream":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for _ in range(8):

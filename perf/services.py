@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perf.frame import Session
 
 WAYS = {
     "subpool": ("awaiting", "inline"),
@@ -130,8 +133,9 @@ def published(pool: Any) -> Any:
     return turn
 
 
-async def run(session: Any) -> None:
+async def run(session: Session) -> None:
     from perf import ROOT
+    from perf.computing import hello_beside
     from subpool import Pool
 
     pool = Pool(None, workers=1, isolation=session.isolation, pythonpath=[ROOT], timeout=None)
@@ -149,3 +153,4 @@ async def run(session: Any) -> None:
         await session.compare("stream", "An item of a stream, in a worker.", turns)
         turns = {"subpool": published(pool), "publish from a worker": timed(pool, "publishing", "nobody")}
         await session.compare("publish", "A message from the host to a worker; beside it, publish() itself.", turns)
+    await hello_beside(session)

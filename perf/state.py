@@ -63,7 +63,7 @@ def turn(pool: Any, operation: str, counted: list[int]) -> Any:
         found, rate = await one_round(pool, operation, WORKERS, count)
         rate /= WORKERS
         counted[0] += WORKERS * (count + 1)
-        return percentiles(found)
+        return {**percentiles(found), "longest": found[-1]}
 
     return one
 

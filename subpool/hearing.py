@@ -116,7 +116,10 @@ class Hearing:
         call = self.calls.pop(call_id, None)
         if call is None:
             return None
-        self._count(call, -1)
+        if call.websocket:  # `_count`, without a call: this is every request's way
+            self.websockets -= 1
+        else:
+            self.in_flight -= 1
         if call.state == c.SENT:
             self.waiting -= 1
         elif call.state == c.GIVEN_UP:

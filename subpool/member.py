@@ -91,7 +91,10 @@ class Member(Hearing):
         """Give the worker a call, with the next flush."""
         call.state, call.member = c.SENT, self
         self.calls[call.id] = call
-        self._count(call, 1)
+        if call.websocket:  # `_count`, without a call: this is every request's way
+            self.websockets += 1
+        else:
+            self.in_flight += 1
         if not self.waiting:
             self.heard = self.engine.loop.time()
         self.waiting += 1

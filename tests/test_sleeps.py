@@ -525,7 +525,7 @@ async def test_no_descriptor_is_left(make_pool: Any) -> None:
 
 def test_a_loop_that_the_app_chose_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that installs uvloop, in a process or where workers are threads."""
-    from subpool.worker.worker import _new_loop
+    from subpool.worker.life import _new_loop
 
     class Chosen(asyncio.SelectorEventLoop):
         pass

@@ -45,8 +45,14 @@ class QueueLane:
         return self._wakeup.fileno()
 
     def send(self, frames: list[Frame], loans: Sequence[Buffer | int] = ()) -> None:
-        if not loans:
-            self.send_all([frames])
+        if not loans:  # every request's way
+            batch = encode(frames)
+            try:
+                with self._lock:
+                    self._put(self.queue, batch)
+                self._wakeup.wake()
+            except Exception as error:
+                raise LaneClosed(str(error)) from None
             return
         batch = encode([*frames, (_LOANS, len(loans))])
         put = 0

@@ -25,6 +25,7 @@ from .front import Front, Listener, Mount
 from .groups import groups
 from .h1 import H1
 from .operations import LONG, Operations
+from .pools import Pools, describe, plain
 from .signals import Signals
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("subpool")
 
 PATIENCE: Final = 1.0  # seconds for a connection without a request, when the server ends
-
-_KINDS = {"subinterpreter": "sub-interpreter", "thread": "thread", "process": "process"}
 
 
 class Server:
@@ -64,7 +63,7 @@ class Server:
         self.ask_all: Callable[[str, float, dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
         self.worn = False  # a process in place of this one was asked for
         self.addresses: list[str] = []
-        self.pools: list[Pool] = []
+        self.pools = Pools()
         self.front: Front | None = None
         self._acceptors: list[Acceptor] = []
         self._bindings = bindings
@@ -283,9 +282,7 @@ class Server:
                 connection.abort()
             front.stop()
         left = max(0.0, deadline - now())
-        for failed in await asyncio.gather(*(pool.close(left) for pool in self.pools), return_exceptions=True):
-            if failed is not None and not isinstance(failed, SubpoolError):
-                log.error("a pool could not be closed", exc_info=failed)
+        await self.pools.close(left)
         if self._services is not None:
             await self._services.close()
         if self._told is not None:
@@ -307,8 +304,8 @@ class Server:
             "addresses": list(self.addresses),
             "connections": len(front.connections) if front is not None else 0,
             "requests": front.requests if front is not None else 0,
-            "services": None if self._services is None else _plain(dataclasses.asdict(self._services.stats())),
-            "pools": [{"app": pool.options.app, **_plain(dataclasses.asdict(pool.stats()))} for pool in self.pools],
+            "services": None if self._services is None else plain(dataclasses.asdict(self._services.stats())),
+            "pools": self.pools.status(),
         }
 
     async def reload(self) -> str | None:
@@ -321,30 +318,23 @@ class Server:
         if self._told is not None:
             from ..hooks import Reload
 
-            fresh = reason is None and any(pool.isolation == "thread" for pool in self.pools)
+            fresh = reason is None and self.pools.threads()
             self._told.reloaded(Reload(reason, fresh))
         return reason
 
     async def _reload(self) -> str | None:
         async with self._reloading:
-            if any(pool.isolation == "thread" for pool in self.pools):
+            if self.pools.threads():
                 if self.on_fresh is not None:
                     self.on_fresh()
                     return None
                 reason = "its workers are threads of this process, which no guard can replace"
                 log.error("not reloaded: %s", reason)
                 return reason
-            for pool in self.pools:
-                try:
-                    await pool.recycle()
-                except SubpoolError as error:
-                    detail = getattr(error, "remote_traceback", "")
-                    log.error(
-                        "not reloaded, the old workers stay: %s%s", error, f"\n{detail.rstrip()}" if detail else ""
-                    )
-                    return str(error)
-            log.info("reloaded: %s", "; ".join(describe(pool, self.config) for pool in self.pools))
-            return None
+            wrong = await self.pools.renew()
+            if wrong is None:
+                log.info("reloaded: %s", self.pools.describe(self.config))
+            return wrong
 
     async def _reload_all(self) -> None:
         """The server processes beside this one too."""
@@ -355,22 +345,15 @@ class Server:
 
     async def recycle(self, worker: int) -> None:
         """Replace the workers of that number, one in each pool. `ValueError` if no pool has it."""
-        found = [pool for pool in self.pools if any(one.id == worker for one in pool.stats().workers)]
-        if not found:
-            raise ValueError(f"there is no worker {worker}")
-        for pool in found:
-            await pool.recycle(worker)
+        await self.pools.recycle(worker)
 
     def workers(self) -> list[int]:
         """How many each pool has, or is about to have again."""
-        return [len({one.id for one in pool.stats().workers if one.state != "stopping"}) for pool in self.pools]
+        return self.pools.workers()
 
     def size(self) -> list[int | None]:
         """How many each pool should have; None where it finds that by itself."""
-        return [
-            len(pool.engine.crew.ids) if pool.options.least_workers == pool.options.most_workers else None
-            for pool in self.pools
-        ]
+        return self.pools.size()
 
     async def scale(
         self, count: int | None = None, *, delta: int = 0, counts: Sequence[int | None] = ()
@@ -381,14 +364,7 @@ class Server:
         """
         if self.state != "ready":
             raise PoolClosed(f"the server is {self.state}")
-        found = []
-        for number, (pool, there) in enumerate(zip(self.pools, self.workers(), strict=True)):
-            own = counts[number] if counts else None
-            wanted = own or max(1, there + delta if count is None else count)
-            pool.engine.crew.scale(wanted)
-            found.append(wanted)
-        log.info("scaled: %s workers", ", ".join(map(str, found)))
-        return found
+        return self.pools.scale(count, delta, counts)
 
 
 def h1_type(front: Front) -> type[H1]:
@@ -399,23 +375,6 @@ def h1_type(front: Front) -> type[H1]:
 
     chains = (front.hooks, *(mount.hooks for mount in front.mounts))
     return RespondingH1 if any(chain is not None and chain.on_response for chain in chains) else HookedH1
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: a NaN is None."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return None if value != value else value
-
-
-def describe(pool: Pool, config: ServerConfig) -> str:
-    """`2 sub-interpreters (auto), app myapp:app`."""
-    workers = len(pool.stats().workers)
-    kind = _KINDS[pool.isolation] + ("" if workers == 1 else "es" if pool.isolation == "process" else "s")
-    chosen = " (auto)" if config.isolation == "auto" else ""
-    return f"{workers} {kind}{chosen}, app {pool.options.app}"
 
 
 async def serve(config: ServerConfig, *, hooks: Hooks | None = None) -> None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .worker import Lanes, main
+    from .life import main
+    from .worker import Lanes
 
 __all__ = ["Lanes", "main"]
 
@@ -23,6 +24,6 @@ def __getattr__(name: str) -> Any:
     """The host needs none of it (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import worker
+    from . import life
 
-    return getattr(worker, name)
+    return getattr(life, name)

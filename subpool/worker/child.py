@@ -8,8 +8,9 @@ import socket
 import sys
 
 from ..channels.socket_lane import SocketLane
+from .life import main
 from .tether import die_with_parent
-from .worker import Lanes, main
+from .worker import Lanes
 
 
 def run() -> None:

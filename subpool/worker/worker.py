@@ -1,26 +1,24 @@
-"""The worker: its start, its loop, its end. How each kind of call is run is in `calls`."""
+"""The worker: what it sends and receives, from its start to its end. What is around its loop is in `life`, how each
+kind of call is run in `calls`."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import here
 from .._interpreters import gil_enabled
 from ..channels import frames as f
 from ..channels.frames import CALM, TOGETHER, Frame
 from ..channels.lane import Buffer, LaneClosed, Receiver, Sender
-from ..errors import AppLoadError, SubpoolError, to_wire
-from . import logs, shield
+from ..errors import AppLoadError, to_wire
 from .apps import Apps
 from .calls import Calls
 from .importer import extend_path, load_failure
-from .interrupt import Interrupted, Step
+from .interrupt import Step
 from .steward import Steward
 from .together import Together
 
@@ -29,11 +27,8 @@ if TYPE_CHECKING:
     from .services import Services
 
 LOANS = 200  # lent at once at most: a release is a pending call in the owner, and those have about 300 slots
-SWITCH_INTERVAL = 0.001  # seconds
 LONG = 0.001  # seconds; after CALM calls that took less, answers are sent TOGETHER
 ITEMS_A_TURN = 32  # then the loop's other callbacks have their turn
-
-_starting = threading.Lock()  # workers that share one interpreter start one at a time
 
 
 class Lanes(NamedTuple):
@@ -315,99 +310,3 @@ class Worker:
             self.lanes.out.send([*self.frames, (f.BYE, list(left))])
         except LaneClosed:
             pass
-
-
-def main(setup: dict[str, Any], lanes: Lanes) -> frozenset[str]:
-    """Live the life of a worker. Returns when it has ended; what could not be said over `lanes.out` is raised. The
-    names of the modules that were there before the app."""
-    worker = Worker(setup, lanes)
-    here.enter(worker)
-    try:
-        _live(worker)
-    finally:
-        if not worker.shared and (state := sys.modules.get("subpool.state")) is not None:
-            state.closed()
-        here.leave(worker)
-    return worker.modules
-
-
-def _live(worker: Worker) -> None:
-    if worker.shared:
-        logs.mark_thread(worker.id)
-    else:
-        _own_interpreter(worker)
-    try:
-        if worker.shared:
-            with _starting:
-                worker.load()
-        else:
-            worker.load()
-    except SubpoolError as error:
-        worker.lanes.out.send([(f.FAILED, to_wire(error))])
-        return
-    if worker.shared:
-        worker.together = Together.join(worker.setup["pool"])
-    try:
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            try:
-                runner.run(worker.run())
-            except BaseException:
-                worker.broken = True
-                raise
-    except Interrupted:
-        pass
-    finally:
-        asyncio.set_event_loop(None)
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        worker.leave_others()
-        worker.bye()
-        if worker.steward is not None:
-            worker.steward.join(5.0)
-        if worker.helping is not None:
-            worker.helping.end()
-        if worker.services is not None:
-            worker.services.close()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """asyncio's own, with a selector that keeps time where one is needed; or what the app's policy makes (uvloop)."""
-    loop = asyncio.new_event_loop()
-    if sys.platform == "linux" and type(loop) is asyncio.SelectorEventLoop:
-        loop.close()
-        from ..timed_loop import Loop
-
-        loop = Loop()
-    asyncio.set_event_loop(loop)  # a runner with a factory does not, and `plainly` runs code that asks for it
-    return loop
-
-
-def _own_interpreter(worker: Worker) -> None:
-    """For workers that do not share the host's interpreter: logging to the host, output a line at a time."""
-    # A handler that gives up the GIL for a moment every few milliseconds would starve the steward: who waits for the
-    # GIL asks for it only after a whole interval without a release.
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    if worker.setup["kind"] == "subinterpreter":
-        shield.raise_shield()
-    root = logging.getLogger()
-
-    def post(record: tuple[Any, ...]) -> None:
-        if worker.loop is None:
-            worker.frames.append((f.LOG, record))
-            worker.lanes.out.send(worker.frames)
-            worker.frames = []
-        else:
-            worker.post_threadsafe((f.LOG, record))
-
-    for handler in [one for one in root.handlers if isinstance(one, logs.HostHandler)]:
-        root.removeHandler(handler)  # of the worker that had this interpreter before
-    root.addHandler(logs.HostHandler(post))
-    root.setLevel(worker.setup["log_level"])
-    logging.captureWarnings(False)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-
-
-__all__ = ["Lanes", "Worker", "main"]
