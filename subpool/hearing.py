@@ -63,9 +63,6 @@ class Hearing:
     def _ready(self) -> None:
         raise NotImplementedError
 
-    def _reset_over(self, error: BaseException | None) -> None:
-        raise NotImplementedError
-
     def _untake(self, ids: list[int], keep: bool = False) -> None:
         raise NotImplementedError
 
@@ -250,17 +247,8 @@ class Hearing:
             if self.state == "starting":
                 self._ready()
                 self._started(None)
-            elif self.state == "resetting":
-                self.generation += 1
-                self._ready()
-                self.allocated = None
-                self._reset_over(None)
         elif op == f.FAILED:
-            if self.state == "resetting":
-                self.state = "ready"
-                self._reset_over(from_wire(frame[1]))
-            else:
-                self._started(from_wire(frame[1]))
+            self._started(from_wire(frame[1]))
         elif op == f.BYE:
             self.threads_left = frame[1]
             self.link.control((f.HALT,))

@@ -54,8 +54,6 @@ class Member(Hearing):
         self.imports_at = self.ready_at  # its app is imported then or later
         self.allocated: int | None = None
         self.limits = engine.crew.succession.renewal.limits()
-        self._renewed_at = 0  # requests that it had served then
-        self._on_reset: Callable[[BaseException | None], None] | None = None
         self.latencies = Latencies()
         self.calls: dict[int, Call] = {}
         self.overdue = Overdue(engine.options.grace)  # calls that were given up
@@ -150,31 +148,12 @@ class Member(Hearing):
     def _ready(self) -> None:
         self.state = "ready"
         self.ready_at = self.beat = self.engine.loop.time()
-        self._renewed_at = self.served + self.failed
         if self.engine.on_worker is not None:
             self.engine.on_worker("on_worker_ready", self)
-
-    # renewal
-
-    def since_renewal(self) -> int:
-        """Requests served."""
-        return self.served + self.failed - self._renewed_at
 
     def size(self) -> int | None:
         """Bytes: of a process as the system says, of an interpreter as its last heartbeat said."""
         return self.handle.memory() or self.allocated
-
-    def reset(self, seconds: float, done: Callable[[BaseException | None], None]) -> None:
-        """Have it finish what it runs, for at most so long, and import the app anew. It gets no calls meanwhile."""
-        self.state = "resetting"
-        self.imports_at = self.engine.loop.time()
-        self._on_reset = done
-        self.link.flow((f.RESET, seconds))
-
-    def _reset_over(self, error: BaseException | None) -> None:
-        done, self._on_reset = self._on_reset, None
-        if done is not None:
-            done(error)
 
     # taking back, giving up
 
@@ -258,7 +237,7 @@ class Member(Hearing):
         if self.state == "abandoned":
             return
         self.cause = cause
-        unexpected = (self.engine.crew.leave(self) and self.state == "ready") or self.state == "resetting"
+        unexpected = self.engine.crew.leave(self) and self.state == "ready"
         self.on_out()
         self.state = "ended"
         self.link.control((f.HALT,))
@@ -272,7 +251,6 @@ class Member(Hearing):
         self.lose(cause)
         error = WorkerLost(f"worker {self.id} ended while it started: {cause or 'without a word'}", False)
         self._started(error)
-        self._reset_over(error)
         self.handle.release()
         self.engine.crew.on_ended(self, unexpected)
 
@@ -345,7 +323,6 @@ class Member(Hearing):
         self.lose(why)
         error = WorkerLost(f"worker {self.id} did not start: {why}", False)
         self._started(error)
-        self._reset_over(error)
         self.handle.abandon()
         self.closed.set()
 

@@ -13,7 +13,7 @@ KEPT = 1024  # latencies of a worker that its percentiles are made of: the last 
 class WorkerStats:
     """One worker. `p50`, `p90`, `p99`: seconds from acceptance to answer of its last calls (NaN: none yet).
 
-    `state`: starting, ready, stalled, resetting, stopping. `restarts`: how often this place was filled again. `rss`:
+    `state`: starting, ready, stalled, stopping. `restarts`: how often this place was filled again. `rss`:
     resident bytes of a worker that is a process, else None; `allocated`: bytes that an isolated interpreter has in
     objects of at most 512 bytes, as its last heartbeat said, if `max_memory` asks for it, else None. `websockets` are
     those that it has: they are not in `in_flight`, their lifetimes not among the latencies.

@@ -35,7 +35,7 @@ OVERHEAD: Final = 64  # bytes that a WebSocket message counts beyond its own, wh
 CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP, CALL_WEBSOCKET = 1, 2, 3, 4, 5, 6
 CALL_HELP = 7
 # host to worker, on the flow lane
-PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED, RESET = 9, 10, 11, 12, 13, 14, 15, 8
+PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 9, 10, 11, 12, 13, 14, 15
 # host to worker's steward, on the control lane
 INTERRUPT, GIVE_BACK, HALT, SETUP, BEAT = 16, 17, 18, 19, 35
 # worker to host
@@ -67,7 +67,6 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     GONE: ("GONE", "id"),  # the client has left: `http.disconnect`
     STOP: ("STOP", "seconds", "all"),  # finish what runs, for at most so long, shut the app down, end; all workers do
     RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
-    RESET: ("RESET", "seconds"),  # finish what runs, for at most so long; import the app anew
     BEAT: ("BEAT", "measure"),  # are you there? and how much memory have you allocated?
     BEATEN: ("BEATEN", "allocated"),  # yes; so many bytes, None if not asked or not known
     INTERRUPT: ("INTERRUPT", "id"),

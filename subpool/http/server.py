@@ -79,8 +79,9 @@ class Server:
 
     # starting
 
-    async def start(self) -> None:
-        """Bind, start the pools, listen. Raises `SubpoolError` or `OSError`; then nothing is left behind."""
+    async def start(self, ready: Callable[[], None] | None = None) -> None:
+        """Bind, start the pools, listen, call `ready`. Raises `SubpoolError` or `OSError`; then nothing is left
+        behind."""
         loop = asyncio.get_running_loop()
         config = self.config
         access = AccessLog(config.access_log) if config.access_log != "off" else None
@@ -112,6 +113,8 @@ class Server:
             raise
         front.start()
         self.state = "ready"
+        if ready is not None:  # before the log says so: who dies then has started
+            ready()
         level = logging.INFO if self.announce else logging.DEBUG
         for address in self.addresses:
             log.log(level, "listening on %s", address)
@@ -217,9 +220,7 @@ class Server:
     async def run(self, ready: Callable[[], None] | None = None) -> int:
         """`serve` without signals; calls `ready` once it has started."""
         self.operations.serving = True
-        await self.start()
-        if ready is not None:
-            ready()
+        await self.start(ready)
         await self._stopping.wait()
         await self.stop(self.config.graceful_timeout)
         return self._status
