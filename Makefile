@@ -1,7 +1,7 @@
 # make demo    set up .venv and do the main job end to end: real requests through a pool of two workers
 # make serve   serve an example at http://127.0.0.1:8000   EXAMPLE=examples/guides SERVE=sse:app picks another
 # make test    the whole suite, two files at a time   TESTS="tests/test_pool.py -k lifespan" picks some, JOBS=0 one by one
-# make test-core   the channel, isolation, runner and pool tests, with few dependencies
+# make test-core   the channel, isolation, runner, pool, state and services tests, with few dependencies
 # make soak    the tests that run for minutes
 # make perf    measure everything in about 10 minutes, with a report at the end   ARGS=--rigorous or --fast (see perf/README.md)
 # make perf-calls, perf-servers, ...   measure that alone; "make perf-list" says what there is
@@ -22,7 +22,8 @@ JOBS ?= 2
 DIST := --dist loadfile --no-loadscope-reorder
 # Every worker that starts would compile anew all that it imports: it takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
-CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py tests/test_state*.py)
+CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py tests/test_state*.py) \
+	tests/test_services_functions.py tests/test_services_topics.py
 
 ifeq ($(strip $(PYTHON)),)
 VENV := .venv

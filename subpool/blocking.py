@@ -79,6 +79,10 @@ class BlockingPool:
         """See `Pool.invoke`."""
         return self._call(self._pool.invoke, name, *args, **kwargs)
 
+    def nodes(self) -> list[str]:
+        """See `Pool.nodes`."""
+        return self._call(self._pool.nodes)  # type: ignore[no-any-return]
+
     def publish(self, topic: str, message: Any) -> int:
         """See `Pool.publish`."""
 

@@ -20,6 +20,7 @@ ISOLATION: Final = ("auto", "subinterpreter", "thread", "process")
 INTERFACES: Final = ("auto", "asgi", "wsgi")
 LIFESPANS: Final = ("auto", "on", "off")
 _NAME: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
+_NODE: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,9 @@ class PoolOptions:
     - `max_requests`: after so many, and up to `max_requests_jitter` more, a worker is replaced; 1: a fresh one for each
     - `max_age`, `max_memory` (bytes): the same by age and size
     - `heartbeat_timeout`: a worker silent for so long is replaced; None: never
-    - `bus`: redis://HOST:PORT/DB, by which the topics of several processes and machines are one
+    - `bus`: redis://HOST:PORT/DB, by which the topics of several processes and machines are one, and their hosts call
+      each other's functions; default: that of `state`, if it is one; "none": none
+    - `node`: the name by which other hosts call this one (default: HOSTNAME-PID)
     - `max_abandoned`: workers that never ended; with more, a server asks its guard for a fresh process
     - `state`: the store of `subpool.state`, a URL or a mapping (see `state.options`); `state_namespace`: the part of it
       that is this pool's (default: the app's name); pools that name the same one share it
@@ -75,6 +78,7 @@ class PoolOptions:
     heartbeat_timeout: float | None = 30.0
     max_abandoned: int = 8
     bus: str | None = None
+    node: str | None = None
     state: str | Mapping[str, Any] | StateOptions = "memory:"
     state_namespace: str | None = None
     hooks: Hooks | None = None
@@ -103,6 +107,8 @@ class PoolOptions:
             check_name("app", self.app)
         if self.bus is not None:
             check_bus("bus", self.bus)
+        if self.node is not None:
+            check_node("node", self.node)
         for name, choices in (("isolation", ISOLATION), ("interface", INTERFACES), ("lifespan", LIFESPANS)):
             value = getattr(self, name)
             if value not in choices:
@@ -179,11 +185,29 @@ def check_name(field: str, name: Any) -> None:
 
 
 def check_bus(field: str, url: Any) -> None:
-    """`TypeError`/`ValueError` unless `url` is one of Redis. A password in it is not told."""
+    """`TypeError`/`ValueError` unless `url` is "none" or one of Redis. A password in it is not told."""
     if not isinstance(url, str):
         raise TypeError(f"{field} is {type(url).__name__}; it must be a str, redis://HOST:PORT/DB")
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError(f"{field} is no URL of Redis; it must be redis://HOST:PORT/DB, rediss://... or unix://PATH")
+    if url != "none" and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError(
+            f"{field} is no URL of Redis; it must be redis://HOST:PORT/DB, rediss://..., unix://PATH, or none"
+        )
+
+
+def bus_of(bus: str | None, state: Any) -> str | None:
+    """The URL of the bus: `bus`, or the Redis of the state; None for none."""
+    if bus is not None:
+        return None if bus == "none" else bus
+    store = parse(state)
+    return store.url if store.kind == "redis" else None
+
+
+def check_node(field: str, name: Any) -> None:
+    """`TypeError`/`ValueError` unless `name` can be that of a node."""
+    if not isinstance(name, str):
+        raise TypeError(f"{field} is {name!r}; it must be a str")
+    if not _NODE.fullmatch(name):
+        raise ValueError(f"{field} is {name!r:.80}; it must be letters, digits, '.', '_' and '-', at most 100")
 
 
 def check_range(workers: Mapping[str, Any]) -> None:

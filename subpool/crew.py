@@ -14,6 +14,7 @@ import anyio
 
 from . import _interpreters
 from .errors import AppLoadError, NotIsolatable, PoolBroken, PoolClosed, SubpoolError
+from .isolation import stock
 from .member import Member
 from .succession import Succession
 
@@ -40,8 +41,9 @@ class Crew:
         self.abandoned = 0
         self.ending = False
         self.succession = Succession(self)
+        self.stock: stock.Stock | None = None  # where interpreters outlive their workers
+        self.leaving: set[Member] = set()  # ended, not closed yet: what they had is being freed
         self._doomed: set[Member] = set()  # left, to be killed, not ended yet
-        self._leaving: set[Member] = set()  # ended, not closed yet: what they had is being freed
 
     def __repr__(self) -> str:
         return f"<Crew of {len(self.members)} {self.kind} workers>"
@@ -73,6 +75,7 @@ class Crew:
             await self.open()
 
     async def _start_all(self) -> None:
+        self.stock = stock.Stock() if stock.KEEPS_MEMORY and self.kind == "subinterpreter" else None
         for worker in sorted(self.ids):
             self.add(worker, 1, 0)
         with anyio.move_on_after(self.options.start_timeout) as scope:
@@ -91,7 +94,7 @@ class Crew:
         member = Member(self.engine, worker, generation, self.kind, restarts)
         self.members.append(member)
         try:
-            member.handle.start()
+            member.handle.start(self.stock)
         except (OSError, RuntimeError) as error:
             self.members.remove(member)
             member.discard()
@@ -116,7 +119,7 @@ class Crew:
         """The worker has ended, by order or by itself."""
         self._doomed.discard(member)
         if member.state != "closed":
-            self._leaving.add(member)
+            self.leaving.add(member)
         if self.engine.on_worker is not None:
             self.engine.on_worker("on_worker_exit", member, member.cause, unexpected and not self.ending)
         if unexpected and not self.ending:
@@ -127,7 +130,8 @@ class Crew:
 
     def on_closed(self, member: Member) -> None:
         """Nothing is left of the worker."""
-        self._leaving.discard(member)
+        self.leaving.discard(member)
+        self.succession.spares.freed()
 
     def replace_stuck(self, member: Member, why: str = "a request was interrupted, and did not end") -> None:
         """It does not answer, or a call on it does not end: kill the worker, or abandon it, and start another."""
@@ -149,6 +153,7 @@ class Crew:
             if self.abandoned > self.options.max_abandoned and self.engine.on_exhausted is not None:
                 self.engine.on_exhausted(f"{self.abandoned} workers were abandoned, the last one because {why}")
         member.abandon(why)
+        self.succession.spares.freed()
         if self.engine.on_worker is not None:
             self.engine.on_worker("on_worker_exit", member, f"abandoned: {why}", not self.ending)
 
@@ -213,18 +218,38 @@ class Crew:
         ending, self.ending = self.ending, True
         for member in members:
             member.stop(min(drain, limit * 0.7), True)
+        rested = anyio.Event()
+        self._end_stock(rested)
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(limit):
-                for member in [*members, *self._doomed, *self._leaving]:
+                for member in [*members, *self._doomed, *self.leaving]:
                     await member.closed.wait()
-        for member in [*members, *self._doomed, *self._leaving]:
+                await rested.wait()
+        for member in [*members, *self._doomed, *self.leaving]:
             if member.state != "closed":
                 self.drop(member, f"it did not end within close_timeout={limit} s{threads_of(member)}")
+        if not rested.is_set():
+            log.warning("an interpreter at rest did not end within close_timeout=%g s", limit)
         self._doomed.clear()
-        self._leaving.clear()
+        self.leaving.clear()
         self.engine.router.places.clear()
         self.members.clear()
         self.ending = ending
+
+
+    def _end_stock(self, over: anyio.Event) -> None:
+        """Free the interpreters that rest; `over` is set when that is done."""
+        left = 1
+
+        def one_less() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                over.set()
+
+        if self.stock is not None:
+            left += self.stock.end(lambda: self.engine.loop.call_threadsafe(one_less))
+        one_less()
 
 
 def threads_of(member: Member) -> str:

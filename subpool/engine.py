@@ -167,7 +167,7 @@ class Engine:
                 continue  # it had spoken while this loop was busy
             member.stalled = True
             member.link.stalled()
-            member.take_back()
+            member.take_back(not member.deaf)
             self.assign()
         return True
 

@@ -123,6 +123,18 @@ class UnknownFunction(SubpoolError, LookupError):
     """No function of that name is registered on the host; the text names those that are."""
 
 
+class UnknownNode(SubpoolError, LookupError):
+    """No host of that name answers; the text names those that do. Nothing was sent."""
+
+
+class NodeLost(SubpoolError):
+    """The host of that name ended, or cannot be reached any more, while it had the call: whether it ran is unknown."""
+
+
+class BusUnavailable(SubpoolError):
+    """Other hosts cannot be reached: there is no `bus`, or its Redis is away. The text says whether a call was sent."""
+
+
 class WebSocketDenied(SubpoolError):
     """The app refused the WebSocket. `status` int, `headers` pairs of bytes, `body` bytes."""
 
@@ -176,7 +188,7 @@ _ON_THE_WIRE = {
     cls.__name__: cls
     for cls in (
         *(AppError, AppLoadError, NotIsolatable, RunnerError, WorkerLost, PoolTimeout, WebSocketUnsupported),
-        *(UnknownFunction, PoolOverloaded, PoolClosed, PoolBroken),
+        *(UnknownFunction, PoolOverloaded, PoolClosed, PoolBroken, UnknownNode, NodeLost, BusUnavailable),
         *(StateError, StateFull, StateUnavailable),
     )
 }

@@ -51,9 +51,11 @@ class Hearing:
     beat: float
     allocated: int | None
     stalled: bool
+    deaf: bool
     pinged: bool
     used: bool
     _asking_back: bool
+    _keep: bool
 
     def _started(self, error: BaseException | None) -> None:
         raise NotImplementedError
@@ -61,10 +63,7 @@ class Hearing:
     def _ready(self) -> None:
         raise NotImplementedError
 
-    def _reset_over(self, error: BaseException | None) -> None:
-        raise NotImplementedError
-
-    def _untake(self, ids: list[int]) -> None:
+    def _untake(self, ids: list[int], keep: bool = False) -> None:
         raise NotImplementedError
 
     def _on_started(self, call: Call) -> None:
@@ -108,7 +107,7 @@ class Hearing:
             speaking, self.speaking = self.speaking, []
             for call in speaking:
                 call.flush()
-        self.stalled = self._asking_back  # no new work before what it had is back: see `_behind`
+        self.stalled = self.deaf = self._asking_back  # no new work before what it had is back: see `_behind`
         if self.used and not self.calls:
             self._over()
         self.engine.assign()
@@ -248,17 +247,8 @@ class Hearing:
             if self.state == "starting":
                 self._ready()
                 self._started(None)
-            elif self.state == "resetting":
-                self.generation += 1
-                self._ready()
-                self.allocated = None
-                self._reset_over(None)
         elif op == f.FAILED:
-            if self.state == "resetting":
-                self.state = "ready"
-                self._reset_over(from_wire(frame[1]))
-            else:
-                self._started(from_wire(frame[1]))
+            self._started(from_wire(frame[1]))
         elif op == f.BYE:
             self.threads_left = frame[1]
             self.link.control((f.HALT,))
@@ -266,5 +256,5 @@ class Hearing:
             self.overdue.answered(frame[1], frame[2])
         elif op == f.GIVEN_BACK:
             self._asking_back = False
-            self._untake(frame[1])
+            self._untake(frame[1], self._keep)
             self.engine.assign()

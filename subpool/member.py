@@ -6,6 +6,7 @@ States: starting -> ready (<-> stalled) -> stopping -> ended -> closed; or aband
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class Member(Hearing):
         self.kind = kind
         self.restarts = restarts
         self.state = "starting"
-        self.stalled = False
+        self.stalled = self.deaf = False
         self.pinged = False  # asked whether it is still there
         self.waiting = 0
         self.in_flight = self.websockets = 0
@@ -53,8 +54,6 @@ class Member(Hearing):
         self.imports_at = self.ready_at  # its app is imported then or later
         self.allocated: int | None = None
         self.limits = engine.crew.succession.renewal.limits()
-        self._renewed_at = 0  # requests that it had served then
-        self._on_reset: Callable[[BaseException | None], None] | None = None
         self.latencies = Latencies()
         self.calls: dict[int, Call] = {}
         self.overdue = Overdue(engine.options.grace)  # calls that were given up
@@ -65,7 +64,7 @@ class Member(Hearing):
         self.cause: str | None = None  # why it ended
         self.exit_told = False  # to hooks
         self.threads_left: list[str] = []
-        self._asking_back = False
+        self._asking_back = self._keep = False
         self.desk: Desk | None = None  # once the worker uses the host's services
         self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
@@ -108,6 +107,12 @@ class Member(Hearing):
             self.used = True
             self.engine.crew.succession.spares.used(self)
 
+    def _send_again(self, call: Call) -> None:
+        link = self.link
+        if not link.work:
+            self.engine.dirty(link)
+        link.work.append(call.frame)
+
     # calls
 
     def _over(self) -> None:
@@ -143,36 +148,17 @@ class Member(Hearing):
     def _ready(self) -> None:
         self.state = "ready"
         self.ready_at = self.beat = self.engine.loop.time()
-        self._renewed_at = self.served + self.failed
         if self.engine.on_worker is not None:
             self.engine.on_worker("on_worker_ready", self)
-
-    # renewal
-
-    def since_renewal(self) -> int:
-        """Requests served."""
-        return self.served + self.failed - self._renewed_at
 
     def size(self) -> int | None:
         """Bytes: of a process as the system says, of an interpreter as its last heartbeat said."""
         return self.handle.memory() or self.allocated
 
-    def reset(self, seconds: float, done: Callable[[BaseException | None], None]) -> None:
-        """Have it finish what it runs, for at most so long, and import the app anew. It gets no calls meanwhile."""
-        self.state = "resetting"
-        self.imports_at = self.engine.loop.time()
-        self._on_reset = done
-        self.link.flow((f.RESET, seconds))
-
-    def _reset_over(self, error: BaseException | None) -> None:
-        done, self._on_reset = self._on_reset, None
-        if done is not None:
-            done(error)
-
     # taking back, giving up
 
-    def take_back(self) -> None:
-        """Have the calls back that the worker has not begun."""
+    def take_back(self, keep: bool = False) -> None:
+        """Have the calls back that the worker has not begun. `keep`: but for WebSockets."""
         if self._asking_back:
             return
         if not self.pinged and self.state == "ready":
@@ -181,16 +167,26 @@ class Member(Hearing):
         unsent = self.link.take_work()
         frames = self.handle.take_back()
         if frames is None:
-            self._asking_back = True
+            self._asking_back = self.deaf = True
+            self._keep = keep
             self._untake(unsent)
         else:
-            self._untake([frame[1] for frame in frames] + unsent)
+            self._untake([frame[1] for frame in frames] + unsent, keep)
 
-    def _untake(self, ids: list[int]) -> None:
+    def hasty(self) -> bool:
+        """Whether something that it has not begun is no WebSocket. What it has not begun came last."""
+        latest = itertools.islice(reversed(self.calls.values()), self.waiting)
+        return not all(call.websocket for call in latest)
+
+    def _untake(self, ids: list[int], keep: bool = False) -> None:
         back = []
         for call_id in ids:
             call = self.calls.pop(call_id, None)
             if call is None:
+                continue
+            if keep and call.websocket and call.state == c.SENT:
+                self.calls[call_id] = call
+                self._send_again(call)
                 continue
             self._count(call, -1)
             if call.state == c.SENT:
@@ -241,7 +237,7 @@ class Member(Hearing):
         if self.state == "abandoned":
             return
         self.cause = cause
-        unexpected = (self.engine.crew.leave(self) and self.state == "ready") or self.state == "resetting"
+        unexpected = self.engine.crew.leave(self) and self.state == "ready"
         self.on_out()
         self.state = "ended"
         self.link.control((f.HALT,))
@@ -255,7 +251,6 @@ class Member(Hearing):
         self.lose(cause)
         error = WorkerLost(f"worker {self.id} ended while it started: {cause or 'without a word'}", False)
         self._started(error)
-        self._reset_over(error)
         self.handle.release()
         self.engine.crew.on_ended(self, unexpected)
 
@@ -328,7 +323,6 @@ class Member(Hearing):
         self.lose(why)
         error = WorkerLost(f"worker {self.id} did not start: {why}", False)
         self._started(error)
-        self._reset_over(error)
         self.handle.abandon()
         self.closed.set()
 

@@ -39,6 +39,12 @@ def pack_arguments(function: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         raise
 
 
+def check_target(node: Any) -> None:
+    """`TypeError` unless `node` is None or a str."""
+    if node is not None and not isinstance(node, str):
+        raise TypeError(f"node is {node!r}; it must be the name of a host, a str")
+
+
 def check_seconds(timeout: Any) -> None:
     """`TypeError`/`ValueError` unless `timeout` is None or a number of seconds above 0."""
     if timeout is None:

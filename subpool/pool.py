@@ -84,10 +84,10 @@ class Pool:
         if self.told is not None:
             engine.on_worker = self.told.worker
         try:
-            if self.options.bus is not None:
+            if self.services_of == self._own_services and config.bus_of(self.options.bus, self.options.state):
                 services = self.services_of()
                 services.bind(engine.loop)
-                await services.join(self.options.bus)
+                await services.join(self.options)
             await engine.crew.open()
             engine.upkeep.start()
         except BaseException:
@@ -278,9 +278,14 @@ class Pool:
         """
         self.services_of().registry.add(name, function, inline)
 
-    async def invoke(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a registered function from here, as workers do; its answer. Errors are those of `subpool.acall`."""
-        return await self._open_services().call(name, args, kwargs)
+    async def invoke(self, name: str, /, *args: Any, node: str | None = None, **kwargs: Any) -> Any:
+        """Call a registered function from here, or one of another host, as workers do; its answer. Errors are those of
+        `subpool.acall`."""
+        return await self._open_services().call(name, node, args, kwargs)
+
+    async def nodes(self) -> list[str]:
+        """The names of the hosts that live and can be called. See `subpool.nodes`."""
+        return await self._open_services().names()
 
     def publish(self, topic: str, message: Any) -> int:
         """Publish to all subscribers; how many there are in this process. See `subpool.pubsub`."""

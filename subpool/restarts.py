@@ -4,7 +4,8 @@ Pure: the clock and the random numbers are the caller's.
 
 - More than `most` ends within `window` seconds are too many: then nothing is started any more.
 - What had proved itself (it was ready, and served) is started again at once. What ended before that is given time:
-  0.05 s, doubling up to 5 s, each between half and the whole of it, so that several do not start in step.
+  0.05 s, doubling up to 5 s, each between half and the whole of it, so that several do not start in step. Ends that are
+  further apart than `window` are no series: the first delay again.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class Restarts:
         if len(ends) > self.most:
             return None
         self.total += 1
-        if proved:
+        if proved or len(ends) == 1:
             self._streak = 0
+        if proved:
             return 0.0
         first, longest = DELAY
         delay = min(longest, first * 2.0 ** min(self._streak, 16))

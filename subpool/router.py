@@ -3,6 +3,10 @@
 A worker holds a small window of work that it has not begun; the rest waits here, bounded, in order of arrival. Work
 goes to the least loaded worker that is still answering. A worker that holds un-begun work and says nothing for
 `SILENCE` seconds is *stalled*: what it has not begun is taken back and given to another.
+
+A WebSocket stays where it is put for as long as its client likes, so that where many join at once a moment of silence
+must not decide: it goes where there are the fewest, and is taken back only from a worker that is *deaf*, silent for
+`DEAF` seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from .errors import PoolOverloaded
 from .hostcall import PENDING, Call
 
 SILENCE: Final = 0.002  # seconds
+DEAF: Final = 0.1
 
 
 class Place(Protocol):
@@ -26,7 +31,11 @@ class Place(Protocol):
     in_flight: int  # all calls that it has, without
     websockets: int  # those that last as long as their clients like
     stalled: bool
+    deaf: bool  # it is to get no WebSockets either
     heard: float  # when it last said something, or was given work while it had none
+
+    def hasty(self) -> bool:
+        """Whether something that it has not begun is no WebSocket."""
 
 
 class Router[P: Place]:
@@ -61,7 +70,7 @@ class Router[P: Place]:
         best: P | None = None
         if call.websocket:
             for place in places:
-                if place.waiting < window and not place.stalled and (best is None or _held(place) < _held(best)):
+                if place.waiting < window and not place.deaf and (best is None or _held(place) < _held(best)):
                     best = place
             return best
         for place in places:
@@ -80,9 +89,15 @@ class Router[P: Place]:
 
     def stalls(self, now: float) -> list[P]:
         """The places that have become silent by `now` and whose un-begun work another could do."""
-        silent = [place for place in self.places if place.waiting and now - place.heard > SILENCE]
-        for place in silent:
-            place.stalled = True
+        silent = []
+        for place in self.places:
+            if place.waiting and now - place.heard > SILENCE:
+                if now - place.heard > DEAF:
+                    place.deaf = True
+                elif not place.hasty():
+                    continue
+                place.stalled = True
+                silent.append(place)
         if not silent or all(place.stalled for place in self.places):
             return []
         return silent

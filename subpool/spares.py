@@ -1,12 +1,21 @@
-"""A fresh worker for each call, with `max_requests=1`: workers that are started ahead of the calls they will serve.
+"""What there is beyond the workers that have a place.
 
-A worker leaves the places when it gets its call, a spare takes its place, and another spare is started.
+With `max_requests=1` each call has a fresh worker: spares are started ahead of the calls they will serve. A worker
+leaves the places when it gets its call, a spare takes its place, and another spare is started.
+
+Where interpreters outlive their workers (`isolation.stock`) they are counted: a pool has one beyond its size for
+renewals, once there has been one, and with `max_requests=1` as many again for spares. A worker that is due waits until
+one is free. Who died, or hangs, is followed by another at once all the same.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from .errors import AppLoadError, PoolBroken, SubpoolError
 
@@ -28,6 +37,8 @@ class Spares:
         self._coming = 0  # that are starting
         self._since = 0.0  # those that were started before are not used any more
         self._number = succession.crew.options.most_workers  # the highest id of a spare
+        self._freed = anyio.Event()  # an interpreter was
+        self._claims = 0  # renewals that wait for one
 
     def __repr__(self) -> str:
         return f"<Spares: {len(self.ready)} ready, {self._coming} starting>"
@@ -43,33 +54,23 @@ class Spares:
         places = self._engine.router.places
         if member in places:
             places.remove(member)
-        if self._succession.resets():
-            return
         if self.ready:
             self._engine.router.places.append(self.ready.pop(0))
         self.fill()
 
     def over(self, member: Member) -> None:
         """And it is answered."""
-        if member.state != "ready" or self._crew.ending:
-            return
-        if self._succession.resets():
-            self._succession.renew(member, lambda error: self._stays(member, error))
-        else:
+        if member.state == "ready" and not self._crew.ending:
             member.stop(self._crew.options.timeout or 3600.0, False)
-
-    def _stays(self, member: Member, error: BaseException | None) -> None:
-        """The app could not be imported anew: the old one serves on. Of one that ended meanwhile its crew hears."""
-        if error is not None and member.state == "ready" and not self._crew.ending:
-            log.error("worker %s goes on with the app that it has: %s", member.id, error)
-            self._succession.again(member.id, member.generation, member.restarts, False, str(error))
 
     def fill(self) -> None:
         """Start spares: as many as there are workers."""
         crew, places = self._crew, self._engine.router.places
-        if crew.ending or crew.broken or not self._succession.single or self._succession.resets():
+        if crew.ending or crew.broken or not self._succession.single:
             return
         while len(places) + len(self.ready) + self._coming < 2 * len(crew.ids) and self._coming < len(crew.ids):
+            if crew.stock is not None and len(crew.stock) <= self._claims and self._lived_in() >= 2 * len(crew.ids):
+                return  # until one is freed
             self._coming += 1
             self._number += 1
             self._start(self._number)
@@ -80,6 +81,32 @@ class Spares:
         ready, self.ready = self.ready, []
         for spare in ready:
             self._succession.dismiss(spare)
+        self.fill()
+
+    # interpreters that are counted
+
+    def _lived_in(self) -> int:
+        return len(self._crew.members) + len(self._crew.leaving)
+
+    def missing(self) -> anyio.Event | None:
+        """What a renewal has to wait for; None: there is an interpreter for it, or there may be another."""
+        crew = self._crew
+        most = (2 if self._succession.single else 1) * len(crew.ids) + 1
+        return None if crew.stock is None or len(crew.stock) or self._lived_in() < most else self._freed
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Within it a renewal waits: spares leave one to it."""
+        self._claims += 1
+        try:
+            yield
+        finally:
+            self._claims -= 1
+
+    def freed(self) -> None:
+        """Nothing is left of a worker, or it counts no more."""
+        freed, self._freed = self._freed, anyio.Event()
+        freed.set()
         self.fill()
 
     def _start(self, worker: int) -> None:

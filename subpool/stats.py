@@ -13,7 +13,7 @@ KEPT = 1024  # latencies of a worker that its percentiles are made of: the last 
 class WorkerStats:
     """One worker. `p50`, `p90`, `p99`: seconds from acceptance to answer of its last calls (NaN: none yet).
 
-    `state`: starting, ready, stalled, resetting, stopping. `restarts`: how often this place was filled again. `rss`:
+    `state`: starting, ready, stalled, stopping. `restarts`: how often this place was filled again. `rss`:
     resident bytes of a worker that is a process, else None; `allocated`: bytes that an isolated interpreter has in
     objects of at most 512 bytes, as its last heartbeat said, if `max_memory` asks for it, else None. `websockets` are
     those that it has: they are not in `in_flight`, their lifetimes not among the latencies.
@@ -80,7 +80,8 @@ class ServiceStats:
     `helper`: the pool of the helper process, None while it is not needed. `topics` and `subscribers`: now, those of the
     host included; `published`: messages since the start; `dropped`: messages that the host dropped because a worker
     or a subscriber of the host was too slow. `bus`: whether Redis is there, how many messages wait for it and were
-    dropped, None without one.
+    dropped, None without one. `node`: this host's `name` for calls between machines, whether others can be reached
+    (`up`), the calls to others (`asked`) and for others (`taken`) that are under way; None without a bus.
     """
 
     functions: int
@@ -93,6 +94,7 @@ class ServiceStats:
     published: int
     dropped: int
     bus: dict[str, Any] | None = None
+    node: dict[str, Any] | None = None
 
 
 class Latencies:

@@ -45,6 +45,10 @@ def _services(services: Mapping[str, Any]) -> list[str]:
     if services["bus"] is not None:
         bus = services["bus"]
         lines.append(f"bus: {'up' if bus['up'] else 'down'}, {bus['waiting']} wait, {bus['dropped']} dropped")
+    if services["node"] is not None:
+        node = services["node"]
+        lines.append(f"node: {node['name']}, {'up' if node['up'] else 'down'}, {node['asked']} calls to others,"
+                     f" {node['taken']} for others")  # fmt: skip
     return lines
 
 

@@ -1,8 +1,8 @@
 """Who takes whose place: a worker that died is started again, one whose time has come is replaced.
 
 A replacement is ready before the worker whose place it takes goes; code that does not start leaves the old one where it
-is. One that died is started again as `restarts` says. On 3.13, which never gives an interpreter's memory back, a
-sub-interpreter is not replaced: it imports the app anew (`worker.reset`), and takes no calls meanwhile.
+is. One that died is started again as `restarts` says. Where interpreters outlive their workers (`isolation.stock`) one
+is spare: one worker at a time is replaced, and the next when the old one has left its own.
 
 With `max_requests=1` every worker serves one request and goes: see `spares`.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("subpool")
 
-KEEPS_MEMORY: Final = sys.version_info < (3, 14)  # of interpreters that are destroyed
 RETRY: Final = 10.0  # seconds until a renewal that failed is tried again
 Told = Callable[[BaseException | None], None]
 
@@ -153,14 +151,10 @@ class Succession:
 
         self._engine.loop.call_later(limit + crew.options.close_timeout, late)
 
-    def resets(self) -> bool:
-        """Whether workers import their app anew in place of being replaced."""
-        return KEEPS_MEMORY and self.crew.kind == "subinterpreter"
-
     def renew(self, old: Member, told: Told) -> None:
-        """Replace the worker, or reset it; `told` hears when that is done, or why it cannot be: then the old stays.
+        """Replace the worker; `told` hears when that is done, or why it cannot be: then the old stays.
 
-        Not to be called while a worker of that id is renewed."""
+        Not to be called where `before` knows of something."""
         self.recycled += 1
         over = self._renewals[old.id] = anyio.Event()
 
@@ -168,40 +162,26 @@ class Succession:
             del self._renewals[old.id]
             over.set()
             gone = old.state in ("ended", "closed", "abandoned")
-            if error is not None and gone and not self.single and not self.resets():
+            if error is not None and gone and not self.single:
                 self.died(old)  # meanwhile, and its place was left to this one
             told(error)
 
-        if not self.resets():
-            self._begin(old.id, old.generation + 1, old.restarts + 1, old, done)
-            return
-        places = self._engine.router.places
-        if old in places:
-            places.remove(old)
-        old.take_back()
+        self._begin(old.id, old.generation + 1, old.restarts + 1, old, done)
 
-        def over_again(error: BaseException | None) -> None:
-            if old.state == "ready" and not self.crew.ending:
-                places.append(old)
-                self._engine.assign()
-            done(error)
-
-        old.reset(self.crew.options.timeout or 3600.0, over_again)
-
-    def _renewal(self, worker: int) -> anyio.Event | None:
-        """A renewal that is under way and must be over before one of that worker. A worker that is reset is missing
-        meanwhile: there no other may be missing too."""
-        if self.resets() and not self.single:
-            return next(iter(self._renewals.values()), None)
-        return self._renewals.get(worker)
+    def _before(self, worker: int) -> anyio.Event | None:
+        """What must happen before that worker is renewed: the end of another renewal, an interpreter for it."""
+        if self.crew.stock is None:
+            return self._renewals.get(worker)
+        return next(iter(self._renewals.values()), None) or self.spares.missing()
 
     async def renewed(self, worker: int, asked: float) -> None:
         """See that the worker of that id imports its app after `asked`, a time of the host's loop; wait until it has,
         and until the old one is gone. Raises why it could not be replaced."""
         while True:
-            renewal = self._renewal(worker)
-            if renewal is not None:
-                await renewal.wait()
+            before = self._before(worker)
+            if before is not None:
+                with self.spares.claimed():
+                    await before.wait()
                 continue
             there = [one for one in self.crew.members if one.id == worker and one.state in ("starting", "ready")]
             if not there or there[0].imports_at > asked:
@@ -225,18 +205,17 @@ class Succession:
         await over.wait()
         if errors:
             raise errors[0]
-        if not self.resets():
-            with anyio.move_on_after(self.crew.options.close_timeout):
-                await old.closed.wait()
+        with anyio.move_on_after(self.crew.options.close_timeout):
+            await old.closed.wait()
 
     def renew_one(self, now: float) -> None:
         """Replace a worker whose time has come, one at a time. Called again and again."""
         if self._renewing is not None or self.crew.ending or now < self._not_before:
             return
         for member in self._engine.router.places:
-            if self._renewal(member.id) is not None:
+            if self._before(member.id) is not None:
                 continue
-            why = member.limits.reached(member.since_renewal(), now - member.ready_at, member.size())
+            why = member.limits.reached(member.served + member.failed, now - member.ready_at, member.size())
             if why is not None and self.crew.kind == "thread":
                 # they share one imported app: only another process has it afresh
                 self._not_before = float("inf")

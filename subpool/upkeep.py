@@ -81,7 +81,7 @@ class Upkeep:
         if ask:
             self._asked = now
         for member in list(self._engine.crew.members):
-            if member.state not in ("ready", "resetting"):
+            if member.state != "ready":
                 continue
             if stood_still:
                 member.beat = now

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,11 +46,12 @@ class Command:
     """A running `subpool serve`. `port` of its first address, `lines` of its log."""
 
     def __init__(self, app: str = "guard_app:app", *arguments: str, cwd: str = APPS, bind: str = "127.0.0.1:0",
-                 **environ: str) -> None:  # fmt: skip
+                 before: Sequence[str] = (), **environ: str) -> None:  # fmt: skip
+        """`before`: a command that runs the one behind it."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUBPOOL_", "PYTHONUNBUF"))}
         command = [sys.executable, "-W", "error::ResourceWarning", "-m", "subpool", "serve", app, "--bind", bind]
         self.process = subprocess.Popen(
-            [*command, "--workers", "1", "--lifespan", "off", *arguments],
+            [*before, *command, "--workers", "1", "--lifespan", "off", *arguments],
             cwd=cwd, env={**kept, **environ}, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         self.lines: list[str] = []

@@ -32,7 +32,6 @@ from ops_kit import short_folder
 from proc_kit import MB
 
 from subpool.remote import Remote
-from subpool.succession import KEEPS_MEMORY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -170,7 +169,7 @@ def test_renewal_under_load_fails_no_request(isolation: str, seconds: float, fig
             f"of min=2 never fewer than {watch.fewest} ready in {watch.looks} looks"
         )
         assert clients.failures == []
-        assert watch.fewest >= 2 - (KEEPS_MEMORY and isolation == "subinterpreter")  # which are renewed in place
+        assert watch.fewest >= 2
         assert pool["recycled"] >= 2 * reloads
         assert site.server.said("is replaced: it has served")
         until(lambda: sorted(one["id"] for one in site.workers()) in ([1, 2], [1, 2, 3]))

@@ -28,8 +28,8 @@ from fault_kit import Clients, Outcome, quantile
 from guard_kit import DEADLINE, Command, alive, until
 from ops_kit import short_folder
 
+from subpool.isolation.stock import KEEPS_MEMORY
 from subpool.remote import Remote, RemoteError
-from subpool.succession import KEEPS_MEMORY
 
 Figure = Callable[[str], None]
 BACK = 1.0  # seconds until a worker that died is there again

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import proc_kit
 import pytest
 from conftest import APPS, Fifo
 
@@ -60,6 +63,54 @@ def test_a_first_start_that_fails_ends_at_once() -> None:
     assert [line for line in guarded if "File" not in line] == [line for line in plain if "File" not in line]
     assert guarded[0].startswith("Traceback")
     assert guarded[-1].startswith("subpool: error: cannot import")
+
+
+def test_a_server_that_was_ready_is_started_again_whatever_it_has_served() -> None:
+    """Killed at once, without a request and with its first: it had started, so this is no first start that fails."""
+    with Command("guard_app:app") as server:
+        (first,) = proc_kit.children(server.process.pid)
+        os.kill(first, signal.SIGKILL)
+        server.said(f"server process {first} was killed by SIGKILL; another is started in")
+        second, _ = server.pids()
+        os.kill(second, signal.SIGKILL)
+        server.said(f"server process {second} was killed by SIGKILL; another is started")
+        assert server.pids()[0] not in (first, second)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+SUBREAPER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, which an exec keeps
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+FIRST = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere init has every orphan")
+@pytest.mark.parametrize("role", ["the first process of a container", "a subreaper"])
+def test_orphans_are_reaped(role: str, fifo: Callable[[str], Fifo]) -> None:
+    """By the guard if the system makes it their parent; what ends of its own is noticed all the same."""
+    before: tuple[str, ...] = (sys.executable, "-c", SUBREAPER)
+    if role != "a subreaper":
+        before = FIRST
+        if shutil.which("unshare") is None or subprocess.run([*FIRST, "true"], check=False).returncode:
+            pytest.skip("no namespaces of processes here")
+    with Command("guard_app:app", "--log-level", "debug", before=before) as server:
+        first, guard = server.pids()
+        gates = [fifo(f"gate{number}") for number in range(3)]
+        orphans = [int(server.get(f"/orphan?{gate}")) for gate in gates]
+        for orphan in orphans:
+            parent, state = server.get(f"/process?{orphan}").split()
+            assert (int(parent), state == "Z") == (guard, False)
+        for gate in gates:
+            gate.release()
+        for orphan in orphans:
+            until(lambda orphan=orphan: server.get(f"/process?{orphan}") == "none")
+            server.said(f"process {orphan}, an orphan, has ended")
+        server.fails("/abort")
+        server.said(f"server process {first} was killed by SIGABRT; another is started")
+        assert server.pids()[0] != first
 
 
 def test_an_address_that_is_taken() -> None:

@@ -97,18 +97,28 @@ async def test_threads_ask_for_a_fresh_process(make_pool: Any, isolation: str) -
         assert pool.stats().recycled == 0
 
 
-# in place
+# in interpreters that outlive their workers
 
 
 @pytest.fixture
-def in_place(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def resting(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on 3.13, on every version."""
     if isolation != "subinterpreter":
         pytest.skip("only interpreters keep their memory")
-    monkeypatch.setattr("subpool.succession.KEEPS_MEMORY", True)
+    monkeypatch.setattr("subpool.isolation.stock.KEEPS_MEMORY", True)
 
 
-async def test_in_place_the_app_is_new(make_pool: Any, in_place: None, fifo: Any, monkeypatch: Any) -> None:
+async def home(pool: Any) -> int:
+    """The thread that has the interpreter of the only worker."""
+    return int(await pool.call("threading:get_native_id"))
+
+
+def at_rest(pool: Any) -> int:
+    return len(pool.engine.crew.stock)
+
+
+async def test_a_spare_interpreter_takes_over(make_pool: Any, resting: None, fifo: Any, monkeypatch: Any) -> None:
+    """Two take turns, each new app in the one that rests; before the first renewal there is only one."""
     pipe = fifo("lifespan")
     monkeypatch.setenv("LIFESPAN_PIPE", str(pipe))
 
@@ -120,28 +130,59 @@ async def test_in_place_the_app_is_new(make_pool: Any, in_place: None, fifo: Any
 
     async with make_pool("lifespan_app:app", workers=1, lifespan="on") as pool:
         assert await said(1) == b"+"
-        before = await pool.call("os:getpid"), await pool.call("threading:get_native_id")
-        for generation in (2, 3):
+        assert at_rest(pool) == 0
+        homes = [await home(pool)]
+        for generation in (2, 3, 4, 5):
             await pool.recycle()
             assert await said(2) == b"+-"  # the new one first
-            assert pool.stats().workers[0].generation == generation
+            (worker,) = pool.stats().workers
+            assert (worker.id, worker.generation, worker.served) == (1, generation, 0)
+            assert at_rest(pool) == 1
+            homes.append(await home(pool))
         assert ast.literal_eval((await pool.run_asgi(http_scope("/"))).body.decode()) is not None
-        assert (await pool.call("os:getpid"), await pool.call("threading:get_native_id")) == before
+        assert homes[0] != homes[1]
+        assert homes == [*homes[:2], *homes[:2], homes[0]]
     assert await said(1) == b"-"
 
 
-async def test_in_place_counts_begin_anew(make_pool: Any, in_place: None) -> None:
-    async with make_pool(max_requests=20) as pool:
-        counts = []
+async def test_spare_interpreters_are_no_more_than_one(make_pool: Any, resting: None) -> None:
+    async with make_pool(max_requests=20, workers=2) as pool:
+        crew = pool.engine.crew
+        most = 0
         with anyio.fail_after(2 * DEADLINE):
-            while counts.count(1) < 5:  # of two workers: three began anew
-                counts += await many(pool, 40)
-        await eventually(lambda: whole(pool))
-    async with make_pool(max_requests=1) as pool:
+            while pool.stats().recycled < 6:
+                await many(pool, 40)
+                most = max(most, len(crew.members) + len(crew.leaving) + len(crew.stock))
+        await eventually(lambda: whole(pool) and at_rest(pool) == 1)
+        assert most <= 3
+    async with make_pool(max_requests=1, workers=2) as pool:
         assert await many(pool, 24) == [1] * 24
+        await pool.recycle()
+        assert await many(pool, 8) == [1] * 8
+        crew = pool.engine.crew
+        await eventually(lambda: not crew.leaving and all(one.state == "ready" for one in crew.members))
+        assert len(crew.members) == 4
+        assert at_rest(pool) <= 1
 
 
-async def test_in_place_code_that_does_not_start_leaves_the_old(make_pool: Any, in_place: None, tmp_path: Path) -> None:
+async def test_renewal_leaves_as_many_ready(make_pool: Any, resting: None) -> None:
+    async with make_pool(workers=2) as pool, anyio.create_task_group() as group:
+        places = pool.engine.router.places
+        fewest = [2]
+
+        async def watch() -> None:
+            while True:
+                fewest.append(len({member.id for member in places if member.state == "ready"}))
+                await anyio.lowlevel.checkpoint()
+
+        group.start_soon(watch)
+        for _ in range(3):
+            await pool.recycle()
+        group.cancel_scope.cancel()
+    assert min(fewest) == 2
+
+
+async def test_code_that_does_not_start_leaves_the_old(make_pool: Any, resting: None, tmp_path: Path) -> None:
     from subpool import AppLoadError
 
     def write(text: str, helper: str) -> None:
@@ -226,7 +267,7 @@ async def test_recycling_takes_spares_too(make_pool: Any, isolation: str, tmp_pa
     write("old")
     async with make_pool("changing_app:app", pythonpath=[tmp_path], workers=1, max_requests=1) as pool:
         succession = pool.engine.crew.succession
-        await eventually(lambda: succession.spares.ready or succession.resets())
+        await eventually(lambda: succession.spares.ready)
         write("the newest of all")
         with anyio.fail_after(DEADLINE):
             await pool.recycle()
@@ -234,35 +275,58 @@ async def test_recycling_takes_spares_too(make_pool: Any, isolation: str, tmp_pa
         assert answers == [b"the newest of all"] * 3
 
 
-async def test_in_place_one_request_each_goes_on_with_the_old(
-    make_pool: Any, in_place: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_one_request_each_and_code_that_does_not_start(
+    make_pool: Any, isolation: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An app that cannot be imported anew: nobody's request fails before it has failed too often."""
+    """Workers that are there serve; others are tried as often as `max_restarts` says."""
     from subpool import PoolBroken
 
+    fresh(isolation)
     file = tmp_path / "failing_app.py"
     file.write_text("from asgi_app import app")
     options = {"max_requests": 1, "max_restarts": 3, "workers": 1, "pythonpath": [tmp_path]}
     async with make_pool("failing_app:app", **options) as pool:
+        await eventually(lambda: pool.engine.crew.succession.spares.ready)
         file.write_text("raise LookupError('not today, nor tomorrow')")
-        assert await many(pool, 4, clients=1) == [1, 2, 3, 4]
-        await eventually(lambda: caplog.text.count("goes on with the app that it has") == 4)
+        assert await many(pool, 2, clients=1) == [1, 1]
         with pytest.raises(PoolBroken, match="not today"):
             await calls(pool)
+        assert caplog.text.count("a spare worker could not be started") == 4
 
 
-async def test_in_place_what_runs_is_finished(make_pool: Any, in_place: None, fifo: Any) -> None:
+async def test_a_spare_interpreter_is_waited_for(make_pool: Any, resting: None, fifo: Any) -> None:
+    """What runs is finished, and others are served meanwhile; the next renewal waits for the old one's interpreter."""
     started, gate = fifo("started"), fifo("gate")
-    async with make_pool(workers=1) as pool, anyio.create_task_group() as group:
+    async with make_pool(workers=1, close_timeout=0.2) as pool, anyio.create_task_group() as group:
         answers: list[bytes] = []
         group.start_soon(patient, pool, started, gate, answers)
         await started.wait()
+        await pool.recycle()
+        assert [worker.state for worker in pool.stats().workers] == ["stopping", "ready"]
+        assert await many(pool, 8)
         group.start_soon(pool.recycle)
-        await eventually(lambda: pool.stats().workers[0].state == "resetting")
-        group.start_soon(many, pool, 8)  # these wait for the new app
-        await eventually(lambda: pool.stats().pending == 8)
+        await many(pool, 8)
+        assert [worker.generation for worker in pool.stats().workers] == [1, 2]
         gate.release()
+        await eventually(lambda: [worker.generation for worker in pool.stats().workers] == [3])
     assert answers == [b"through"]
+
+
+async def test_a_spare_interpreter_serves_who_comes_next(make_pool: Any, resting: None) -> None:
+    """After fewer workers, after a death: what rests is used."""
+    from subpool import SubpoolError
+
+    async with make_pool(workers=3) as pool:
+        members = pool.engine.crew.members
+        homes = {member.handle.thread for member in members}
+        pool.engine.crew.scale(1)
+        await eventually(lambda: whole(pool, 1) and at_rest(pool) == 2)
+        pool.engine.crew.scale(2)
+        await eventually(lambda: whole(pool, 2) and at_rest(pool) == 1)
+        with pytest.raises(SubpoolError):
+            await pool.run_asgi(http_scope("/exit"))
+        await eventually(lambda: whole(pool, 2) and at_rest(pool) == 0)
+        assert {member.handle.thread for member in members} < homes
 
 
 # how many

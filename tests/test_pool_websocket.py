@@ -9,6 +9,8 @@ import anyio
 import pytest
 from conftest import BOTH, DEADLINE, eventually, http_scope, in_flight, websocket_scope
 
+from subpool import router
+
 pytestmark = pytest.mark.anyio
 
 
@@ -176,3 +178,30 @@ async def test_a_wsgi_app_has_no_websockets(make_pool: Any) -> None:
         with pytest.raises(WebSocketUnsupported, match="wsgi_app:app"):
             async with pool.websocket(websocket_scope("/echo")):
                 pytest.fail("entered")
+
+
+async def test_those_that_join_at_once_are_spread(make_pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while workers are silent for a moment, each for another: they join behind requests that hold the thread."""
+    monkeypatch.setattr(router, "DEAF", DEADLINE)
+    async with make_pool("asgi_app:app", workers=4) as pool:
+        joined, leave = [], anyio.Event()
+
+        async def burn(seconds: float) -> None:
+            await pool.run_asgi(http_scope("/burn", query_string=b"%f" % seconds))
+
+        async def join() -> None:
+            async with pool.websocket(websocket_scope("/echo")) as socket:
+                joined.append(await socket.receive())
+                await leave.wait()
+
+        with anyio.fail_after(DEADLINE):
+            async with anyio.create_task_group() as group:
+                for number in range(4):
+                    group.start_soon(burn, 0.01 + 0.03 * number)
+                for _ in range(48):
+                    group.start_soon(join)
+                await eventually(lambda: len(joined) == 48)
+                spread = [worker.websockets for worker in pool.stats().workers]
+                leave.set()
+        assert sum(spread) == 48
+        assert max(spread) - min(spread) <= 2, spread

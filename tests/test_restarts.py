@@ -35,6 +35,11 @@ def test_what_did_not_prove_itself_is_given_time() -> None:
     assert restarts.ended(0.0, False) == 0.05
 
 
+def test_ends_far_apart_are_no_series() -> None:
+    restarts = Restarts(10, 60.0, jitter=lambda: 1.0)
+    assert [restarts.ended(now, False) for now in (0.0, 50.0, 1000.0, 5000.0, 5001.0)] == [0.05, 0.1, 0.05, 0.05, 0.1]
+
+
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=60), st.integers(0, 5), st.floats(0.1, 50))
 def test_whatever_happens(ends: list[tuple[float, bool]], most: int, window: float) -> None:
     """Never more starts than allowed in any window that ends with one; never a longer delay than the longest."""

@@ -8,7 +8,7 @@ import pytest
 
 from subpool.errors import PoolOverloaded
 from subpool.hostcall import PENDING, Call
-from subpool.router import SILENCE, Router
+from subpool.router import DEAF, SILENCE, Router
 
 
 class FakePlace:
@@ -18,8 +18,12 @@ class FakePlace:
         self.id = number
         self.waiting = 0
         self.in_flight = self.websockets = 0
-        self.stalled = False
+        self.stalled = self.deaf = False
+        self.only_websockets = False
         self.heard = 0.0
+
+    def hasty(self) -> bool:
+        return not self.only_websockets
 
 
 def call(number: int, affinity: Any = None) -> Call:
@@ -60,8 +64,24 @@ def test_websockets_are_spread_and_weigh_nothing_for_requests() -> None:
     assert router.choose(socket) is first  # as many requests, no more WebSockets
     first.in_flight = 2
     assert router.choose(socket) is second
-    second.stalled = True
+    second.stalled = True  # a moment of silence does not count: it will stay for long
+    assert router.choose(socket) is second
+    second.deaf = True
     assert router.choose(socket) is first
+
+
+def test_websockets_wait_for_a_silent_worker_but_not_for_a_deaf_one() -> None:
+    router = make()
+    place = router.places[0]
+    place.waiting, place.only_websockets = 1, True
+    assert router.stalls(2 * SILENCE) == router.stalls(DEAF) == []
+    assert not place.stalled
+    assert router.stalls(1.1 * DEAF) == [place]
+    assert place.stalled
+    assert place.deaf
+    place.stalled = place.deaf = place.only_websockets = False
+    assert router.stalls(2 * SILENCE) == [place]  # a request is behind it
+    assert not place.deaf
 
 
 def test_what_has_no_room_waits_in_order_and_is_bounded() -> None:

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis_kit import RedisServer, redis_server
 
-from subpool import ConfigError, Pool
+from subpool import BusUnavailable, ConfigError, Pool
 
 pytest.importorskip("redis")
 pytest.importorskip("msgpack")
 
 from subpool.services.hub import Hub
-from subpool.services.redis_bus import RedisBus, decode, encode
+from subpool.services.packing import decode, encode
+from subpool.services.redis_bus import RedisBus
 
 pytestmark = pytest.mark.anyio
 
@@ -177,7 +178,7 @@ async def test_a_redis_that_is_not_there(caplog: pytest.LogCaptureFixture) -> No
         assert pool.publish("news", 1) == 1
         assert await anext(messages) == 1
     assert "Redis cannot be reached" in caplog.text
-    assert not [task for task in asyncio.all_tasks() if "RedisBus" in repr(task)]
+    assert not [task for task in asyncio.all_tasks() if "Redis" in repr(task)]
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"], scope="module")
@@ -185,6 +186,9 @@ async def test_trio_has_none(anyio_backend: str, server: RedisServer) -> None:
     with pytest.raises(ConfigError, match="it needs asyncio"):
         async with Pool("asgi_app:app", **pool_options("thread", workers=1, bus=server.url)):
             pass
+    async with Pool("asgi_app:app", **pool_options("thread", workers=1, state=server.url)) as pool:
+        with pytest.raises(BusUnavailable, match="only where asyncio runs"):
+            await pool.nodes()
 
 
 def test_urls() -> None:

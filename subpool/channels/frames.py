@@ -35,7 +35,7 @@ OVERHEAD: Final = 64  # bytes that a WebSocket message counts beyond its own, wh
 CALL_ASGI, CALL_WSGI, CALL_EXCHANGE, CALL_FUNCTION, CALL_HTTP, CALL_WEBSOCKET = 1, 2, 3, 4, 5, 6
 CALL_HELP = 7
 # host to worker, on the flow lane
-PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED, RESET = 9, 10, 11, 12, 13, 14, 15, 8
+PING, EVENT, ACK, CANCEL, GONE, STOP, RETURNED = 9, 10, 11, 12, 13, 14, 15
 # host to worker's steward, on the control lane
 INTERRUPT, GIVE_BACK, HALT, SETUP, BEAT = 16, 17, 18, 19, 35
 # worker to host
@@ -43,7 +43,7 @@ REPLY, ERROR, STARTED, WANT, MESSAGE, END = 20, 21, 22, 23, 24, 25
 LOG, READY, FAILED, BYE, LENT_BACK, GIVEN_BACK, INTERRUPTED, PONG, WIRE = 26, 27, 28, 29, 30, 31, 32, 33, 34
 BEATEN, TAKEN = 36, 37
 # worker to host: functions and topics of the host (`services`)
-ASK, UNASK, MORE, PUBLISH, SUBSCRIBE, HEARD = 40, 41, 42, 43, 44, 45
+ASK, UNASK, MORE, PUBLISH, SUBSCRIBE, HEARD, ASK_NODE, NODES = 40, 41, 42, 43, 44, 45, 46, 47
 # and the answers, on the flow lane, or on the control lane where a thread is blocked
 ANSWER, REFUSED, PART, NEWS = 48, 49, 50, 51
 
@@ -67,7 +67,6 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     GONE: ("GONE", "id"),  # the client has left: `http.disconnect`
     STOP: ("STOP", "seconds", "all"),  # finish what runs, for at most so long, shut the app down, end; all workers do
     RETURNED: ("RETURNED", "count"),  # that many of the worker's loans were released
-    RESET: ("RESET", "seconds"),  # finish what runs, for at most so long; import the app anew
     BEAT: ("BEAT", "measure"),  # are you there? and how much memory have you allocated?
     BEATEN: ("BEATEN", "allocated"),  # yes; so many bytes, None if not asked or not known
     INTERRUPT: ("INTERRUPT", "id"),
@@ -97,6 +96,8 @@ LAYOUT: Final[dict[int, tuple[str, ...]]] = {
     # Functions: an id is the worker's own. Arguments, answers and messages are `marshal` strings that the host only
     # passes on. `credit`: so many items of a stream may come; MORE adds to it.
     ASK: ("ASK", "id", "function", "arguments", "how", "credit"),
+    ASK_NODE: ("ASK_NODE", "id", "function", "arguments", "how", "credit", "node"),  # the same, on another host
+    NODES: ("NODES", "id", "how"),  # answered with the names of the hosts that live
     UNASK: ("UNASK", "id"),  # nobody waits for it any more
     MORE: ("MORE", "id", "count"),
     ANSWER: ("ANSWER", "id", "data"),  # the end of a stream without data

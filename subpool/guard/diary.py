@@ -16,6 +16,9 @@ class Diary:
         self._lowest = LEVELS.index(level)
         self._path = path
 
+    def debug(self, text: str) -> None:
+        self._write("debug", text)
+
     def info(self, text: str) -> None:
         self._write("info", text)
 

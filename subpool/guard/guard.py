@@ -7,11 +7,14 @@ Rules:
   stay open meanwhile, so that clients wait in the system's queue.
 - One that asks for a fresh process is drained when its replacement is ready.
 - Who is told to end has `graceful_timeout` and a moment; then it is killed.
+- Orphans whose parent it became, as the first process of a container does, are reaped.
 - What an operator asks of one server process is asked of all; what was asked of their size holds for those to come.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
 import sys
@@ -163,6 +166,18 @@ class Guard:
                 self._ended(ward, status)
         if self._upgrade is not None and self._upgrade.names is None and self._upgrade.poll() is not None:
             self._upgrade_failed(self._upgrade)
+        self._reap_strangers()
+
+    def _reap_strangers(self) -> None:
+        """Reap the children that this guard did not start. One of its own that has ended meanwhile is left to the
+        signal that comes with it; those behind it then too."""
+        own = {ward.pid for ward in self._wards}
+        if self._upgrade is not None and self._upgrade.names is None:
+            own.add(self._upgrade.pid)
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and found.si_pid not in own:
+                os.waitpid(found.si_pid, 0)
+                self._diary.debug(f"process {found.si_pid}, an orphan, has ended")
 
     def _ended(self, ward: Ward, status: int) -> None:
         if ward.old is not None:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from .. import __version__
 
-STATES: Final = ("starting", "ready", "stalled", "resetting", "stopping")
+STATES: Final = ("starting", "ready", "stalled", "stopping")
 COUNTERS: Final = {
     "refused": "Requests refused because too many waited",
     "abandoned": "Workers that would not end, and were given up",

@@ -40,6 +40,7 @@ from .option_types import (
     Lifespan,
     Mode,
     Namespace,
+    Node,
     Peer,
     Prefix,
     Protocol,
@@ -210,9 +211,13 @@ class ServerConfig(BaseModel):
     )  # fmt: skip
     bus: Bus | None = Field(
         None,
-        description="Redis that joins the topics of several processes: redis://HOST:PORT/DB",
+        description="Redis that joins the topics of several processes and machines, and carries calls between them:"
+        " redis://HOST:PORT/DB; default: that of state, if it is one; none: none",
         repr=False,
         json_schema_extra={"group": "services", "secret": True},
+    )
+    node: Node | None = _option(
+        "services", "Name by which others call this server's functions; default: HOSTNAME-PID", None
     )
     hooks: Annotated[ServerHooks, BeforeValidator(joined)] | None = _option(
         "hooks", "Functions on the host that see requests and workers; as text NAME=MODULE:NAME", None, option="hook"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, WrapValidator
 
-from ..config import check_bus, check_name, check_range
+from ..config import check_bus, check_name, check_node, check_range
 from ..state.key import check_namespace
 from ..state.options import EVICTION, parse
 from .addresses import check_peer, check_prefix, check_root_path, parse_bind
@@ -88,6 +88,14 @@ def _bus(value: str) -> str:
         check_bus("bus", value)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("bus ")) from None
+    return value
+
+
+def _node(value: str) -> str:
+    try:
+        check_node("node", value)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("node ")) from None
     return value
 
 
@@ -189,6 +197,7 @@ Functions = Annotated[
     list[Annotated[str, AfterValidator(_function)]], BeforeValidator(_listed), WithJsonSchema(_FUNCTIONS)
 ]
 Bus = Annotated[str, AfterValidator(_bus)]
+Node = Annotated[str, AfterValidator(_node)]
 Peer = Annotated[str, AfterValidator(check_peer)]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 RootPath = Annotated[str, AfterValidator(check_root_path)]

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import hostloop
+from ..config import bus_of
 from ..errors import PoolClosed, SubpoolError
 from ..pool import Pool
 from ..restarts import BROKEN, FRESH
@@ -78,8 +79,9 @@ class Server:
 
     # starting
 
-    async def start(self) -> None:
-        """Bind, start the pools, listen. Raises `SubpoolError` or `OSError`; then nothing is left behind."""
+    async def start(self, ready: Callable[[], None] | None = None) -> None:
+        """Bind, start the pools, listen, call `ready`. Raises `SubpoolError` or `OSError`; then nothing is left
+        behind."""
         loop = asyncio.get_running_loop()
         config = self.config
         access = AccessLog(config.access_log) if config.access_log != "off" else None
@@ -101,7 +103,7 @@ class Server:
                 from . import tls
 
                 context = tls.context(config)
-            if config.functions or config.bus is not None or self._services is not None:
+            if config.functions or bus_of(config.bus, config.state) or self._services is not None:
                 await self._start_services()
             front.set_mounts(await self._open_pools(hooks))
             for binding in self._bindings:
@@ -111,6 +113,8 @@ class Server:
             raise
         front.start()
         self.state = "ready"
+        if ready is not None:  # before the log says so: who dies then has started
+            ready()
         level = logging.INFO if self.announce else logging.DEBUG
         for address in self.addresses:
             log.log(level, "listening on %s", address)
@@ -172,8 +176,7 @@ class Server:
         for text in config.functions:
             name, _, spec = text.partition("=")
             services.registry.add(name, spec)
-        if config.bus is not None:
-            await services.join(config.bus)
+        await services.join(config)
         await services.start()
 
     def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, name: str, context: Any) -> None:
@@ -217,9 +220,7 @@ class Server:
     async def run(self, ready: Callable[[], None] | None = None) -> int:
         """`serve` without signals; calls `ready` once it has started."""
         self.operations.serving = True
-        await self.start()
-        if ready is not None:
-            ready()
+        await self.start(ready)
         await self._stopping.wait()
         await self.stop(self.config.graceful_timeout)
         return self._status

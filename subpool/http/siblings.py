@@ -95,6 +95,12 @@ def _services(each: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
             "up": all(one["up"] for one in buses),
             **{key: sum(one[key] for one in buses) for key in ("waiting", "dropped")},
         }
+    if nodes := [one["node"] for one in each if one["node"]]:
+        total["node"] = {
+            "name": ", ".join(sorted({one["name"] for one in nodes})),
+            "up": all(one["up"] for one in nodes),
+            **{key: sum(one[key] for one in nodes) for key in ("asked", "taken")},
+        }
     return total
 
 

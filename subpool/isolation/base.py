@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 from ..channels.frames import Frame
 from ..channels.lane import Receiver, Sender
+
+if TYPE_CHECKING:
+    from .stock import Stock
 
 Kind = Literal["subinterpreter", "thread", "process"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
@@ -42,8 +45,9 @@ class Handle(Protocol):
     ) -> None:
         """`ended(cause)`: see above, None for a good end. `blocked(lane)`: that lane waits for room in its socket."""
 
-    def start(self) -> None:
-        """Start it. `OSError` or `RuntimeError` if the system refuses."""
+    def start(self, stock: Stock | None = None) -> None:
+        """Start it, in an interpreter of that stock if the kind has some. `OSError` or `RuntimeError` if the system
+        refuses."""
 
     def discard(self) -> None:
         """Instead of a life: `start` has failed, free what was made for it."""

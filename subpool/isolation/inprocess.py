@@ -16,6 +16,7 @@ from types import CodeType
 from typing import Any
 
 from ..channels.frames import Frame
+from .stock import Stock, resting
 
 _alive: set[InProcess] = set()
 
@@ -35,20 +36,26 @@ class InProcess:
         self.setup = setup
         self._ended, self._closed = ended, closed
         self._may_close = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"subpool-worker-{setup['id']}", daemon=True)
+        self.thread = threading.current_thread()  # until it has one of its own
         self.abandoned = False
 
     def __repr__(self) -> str:
-        state = "abandoned" if self.abandoned else "alive" if self._thread.is_alive() else "not running"
+        state = "abandoned" if self.abandoned else "alive" if self in _alive else "not running"
         return f"<{type(self).__module__.rpartition('.')[2]} worker {self.setup['id']} {state}>"
 
-    def start(self) -> None:
+    def start(self, stock: Stock | None = None) -> None:
         _alive.add(self)
         try:
-            self._thread.start()
+            self.thread = self._begin(f"subpool-worker-{self.setup['id']}", stock)
         except BaseException:
             _alive.discard(self)
             raise
+
+    def _begin(self, name: str, stock: Stock | None) -> threading.Thread:
+        """Have a thread of that name call `_run`; the thread."""
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
         cause: str | None = None
@@ -130,7 +137,7 @@ def _exit_status() -> int:
 
 @atexit.register
 def _leave() -> None:
-    left = [worker for worker in _alive if worker._thread.is_alive()]
+    left = [*(worker for worker in _alive if worker.thread.is_alive()), *resting]
     if not left:
         return
     sys.stderr.write(f"subpool: {len(left)} worker(s) did not end: {left}; the process ends without them\n")

@@ -12,13 +12,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..channels import frames as f
 from ..channels.frames import Frame
 from ..channels.lane import LaneClosed
 from ..channels.socket_lane import SocketLane
 from .base import Kind
+
+if TYPE_CHECKING:
+    from .stock import Stock
 
 _BOOT = """
 import sys
@@ -59,7 +62,7 @@ class Worker:
         pid = self._process.pid if self._process else None
         return f"<process worker {self.setup['id']} pid {pid}>"
 
-    def start(self) -> None:
+    def start(self, stock: Stock | None = None) -> None:
         fds = [sock.fileno() for sock in self._theirs]
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         command = [sys.executable, *flags, "-c", _BOOT, repr(list(sys.path)), *map(str, fds)]

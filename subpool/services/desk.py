@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..channels import frames as f
 from ..channels.frames import Frame
-from ..errors import PoolClosed
+from ..errors import PoolClosed, SubpoolError, to_wire
 from .asked import WorkerAsked
 from .hub import WorkerFeed
 
@@ -48,6 +48,12 @@ class Desk:
             self.send(frame[4], (f.ANSWER, frame[1], reached))
         elif op == f.SUBSCRIBE:
             self._subscribe(*frame[1:])
+        elif op == f.ASK_NODE:
+            _, number, name, arguments, how, credit, node = frame
+            asked = self.asked[number] = WorkerAsked(self, number, name, how, credit)
+            self.services.ask_node(asked, node, arguments, how)
+        elif op == f.NODES:
+            self._nodes(frame[1], frame[2])
         else:
             feed = self._feeds.get((frame[1], frame[2]))
             if feed is not None:
@@ -70,6 +76,18 @@ class Desk:
                 self.send(how, (f.ANSWER, number, None))
 
         hub.add(topic, feed, counts)
+
+    def _nodes(self, number: int, how: int) -> None:
+        def seen(names: list[str] | SubpoolError) -> None:
+            if isinstance(names, SubpoolError):
+                self.send(how, (f.REFUSED, number, to_wire(names)))
+            else:
+                self.send(how, (f.ANSWER, number, names))
+
+        try:
+            self.services.nodes.look(seen)
+        except SubpoolError as error:
+            seen(error)
 
     def send(self, how: int, frame: Frame) -> None:
         """Answer: to the steward where a thread waits, else to the worker's loop."""

@@ -1,12 +1,9 @@
 """A bus over Redis or Valkey (PUBLISH and SUBSCRIBE), by the library `redis`. For hosts on asyncio.
 
-Two connections: one publishes, one hears. Each is made again when it is lost, after a pause that grows from 0.1 to 2
-seconds, and the one that hears subscribes anew to all that is wanted. While Redis is away, processes hear nothing of
-each other; within a process nothing changes. What is published meanwhile waits, at most 1000 messages and 4 MiB, the
-oldest dropped; what was on its way when a connection broke may be lost. Redis keeps nothing of what it passes on.
-
-Messages are MessagePack there, not `marshal`: that is no format to be read from a socket, and differs between versions
-of Python. What holds itself does not pass.
+Two connections (see `redis_link`): one publishes, one hears, and that one subscribes anew to all that is wanted when it
+is made again. While Redis is away, processes hear nothing of each other; within a process nothing changes. What is
+published meanwhile waits, at most 1000 messages and 4 MiB, the oldest dropped; what was on its way when a connection
+broke may be lost. Redis keeps nothing of what it passes on. Messages are MessagePack there (`packing`).
 """
 
 from __future__ import annotations
@@ -15,40 +12,29 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Final
 
-import msgpack
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio.connection import AbstractConnection
 
-from ..errors import ConfigError
 from ..plain import pack, unpack
+from .packing import decode, encode
+from .redis_link import RedisLink
 
 log = logging.getLogger("subpool")
 
 PREFIX: Final = "subpool:topic:"
-LEAST_PAUSE: Final = 0.1  # seconds
-MOST_PAUSE: Final = 2.0
-CONNECT: Final = 2.0  # seconds to connect
 ALIVE: Final = 10.0  # seconds of silence until a ping, and again until the connection counts as lost
 COUNTS: Final = 1.0  # seconds that a subscriber waits for Redis
 MOST: Final = 1000  # messages that wait
 MOST_BYTES: Final = 4 * 1024 * 1024
 BATCH: Final = 100  # messages sent together
 
-_KINDS: Final[dict[int, type[Any]]] = {1: tuple, 2: set, 3: frozenset}  # extensions of MessagePack
-_CODES: Final[dict[type[Any], int]] = {kind: code for code, kind in _KINDS.items()}
-_COMPLEX, _INT = 4, 5
-
 
 class RedisBus:
     """See `bus.Bus`. `url`: redis://, rediss:// or unix://, as the library reads it."""
 
     def __init__(self, url: str, prefix: str = PREFIX) -> None:
-        self._url = url
         self._prefix = prefix.encode()
         self._own = os.urandom(8)  # begins what this process publishes, and is not to hear
         self._spread: Callable[[str, bytes], object] = lambda topic, message: None
@@ -58,41 +44,22 @@ class RedisBus:
         self._news = asyncio.Event()  # something is to be published
         self._changes: deque[tuple[bytes, str]] = deque()  # SUBSCRIBE or UNSUBSCRIBE, and a topic
         self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._up = {"publish": False, "hear": False}
+        self._link = RedisLink(url)
         self.dropped = 0
-        try:
-            self._pool = ConnectionPool.from_url(
-                url, socket_connect_timeout=CONNECT, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
-            )
-        except ValueError as error:
-            raise ConfigError([f"bus: {error}"]) from None
 
     def __repr__(self) -> str:
-        return f"<RedisBus {self._up}, {len(self._wanted)} topics, {len(self._outbox)} messages wait>"
+        return f"<RedisBus {self._link!r}, {len(self._wanted)} topics, {len(self._outbox)} messages wait>"
 
     def status(self) -> dict[str, Any]:
-        return {"up": all(self._up.values()), "waiting": len(self._outbox), "dropped": self.dropped}
+        return {"up": self._link.up, "waiting": len(self._outbox), "dropped": self.dropped}
 
     async def start(self, spread: Callable[[str, bytes], object]) -> None:
         """Connect. A Redis that cannot be reached now is tried again, as one that is lost later."""
         self._spread = spread
-        first = asyncio.Event()
-        self._tasks = [
-            asyncio.create_task(self._keep("publish", self._publish, first)),
-            asyncio.create_task(self._keep("hear", self._hear, first)),
-        ]
-        try:
-            async with asyncio.timeout(CONNECT):
-                await first.wait()
-        except TimeoutError:
-            pass
+        await self._link.start({"publish": self._publish, "hear": self._hear})
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._pool.disconnect()
+        await self._link.close()
 
     # what the hub asks
 
@@ -141,34 +108,6 @@ class RedisBus:
         return self._prefix + topic.encode("utf-8", "surrogatepass")
 
     # connections
-
-    async def _keep(
-        self, what: str, use: Callable[[AbstractConnection], Coroutine[Any, Any, None]], first: asyncio.Event
-    ) -> None:
-        """Have a connection, and use it, for ever."""
-        pause = LEAST_PAUSE
-        told = False
-        while True:
-            connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-            try:
-                await connection.connect()  # type: ignore[no-untyped-call]
-                if told:
-                    log.warning("Redis is back (to %s)", what)
-                self._up[what] = True
-                told = False
-                pause = LEAST_PAUSE
-                if all(self._up.values()):
-                    first.set()
-                await use(connection)
-            except (RedisError, OSError, TimeoutError, EOFError) as error:
-                if not told:
-                    told = True
-                    log.error("Redis cannot be reached (to %s), and is tried again: %s", what, error)
-            finally:
-                self._up[what] = False
-                await connection.disconnect(nowait=True)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MOST_PAUSE)
 
     async def _publish(self, connection: AbstractConnection) -> None:
         while True:
@@ -244,38 +183,3 @@ class RedisBus:
             log.warning("a message to %r from Redis is none of ours: %s", topic, error)
             return
         self._spread(topic, message)
-
-
-def encode(value: Any) -> bytes:
-    """Plain data as MessagePack. `TypeError`, `ValueError`, `RecursionError` if that cannot be."""
-    return msgpack.packb(value, default=_extend, strict_types=True)  # type: ignore[no-any-return]
-
-
-def _extend(value: Any) -> Any:
-    kind = type(value)
-    code = _CODES.get(kind)
-    if code is not None:
-        return msgpack.ExtType(code, encode(list(value)))
-    if kind is complex:
-        return msgpack.ExtType(_COMPLEX, encode([value.real, value.imag]))
-    if kind is int:
-        return msgpack.ExtType(_INT, str(value).encode())
-    raise TypeError(f"{kind.__name__} is no plain data")
-
-
-def decode(data: bytes) -> Any:
-    """What `encode` was given. `ValueError` for what it never makes."""
-    try:
-        return msgpack.unpackb(data, ext_hook=_contract, strict_map_key=False)
-    except (msgpack.UnpackException, ValueError, TypeError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-def _contract(code: int, data: bytes) -> Any:
-    if code in _KINDS:
-        return _KINDS[code](decode(data))
-    if code == _COMPLEX:
-        return complex(*decode(data))
-    if code == _INT:
-        return int(data)
-    raise ValueError(f"an extension {code}")

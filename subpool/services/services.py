@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
+import os
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import AppLoadError, ConfigError, PoolClosed, SubpoolError
+from ..config import bus_of
+from ..errors import AppLoadError, BusUnavailable, ConfigError, PoolClosed, SubpoolError
 from ..hostloop import AsyncioLoop, HostLoop
-from ..plain import pack_arguments, unpack
+from ..plain import check_target, pack_arguments, unpack
 from ..stats import ServiceStats
 from ..worker.importer import method_of
 from .asked import Asked, HostAsked
@@ -19,9 +24,15 @@ from .registry import Function, Registry
 
 if TYPE_CHECKING:
     from .desk import Desk
+    from .nodes import Nodes
+    from .redis_nodes import RedisPost
 
 log = logging.getLogger("subpool")
 
+NO_BUS: Final = (
+    "there is no bus, by which hosts reach each other: set the option bus to a Redis, as in bus: redis://HOST:6379/0"
+    " (--bus, SUBPOOL_BUS, Pool(bus=...))"
+)
 LOG_EVERY: Final = 1.0  # seconds between casts that failed and are logged
 
 
@@ -37,6 +48,9 @@ class Services:
         self._loop: HostLoop | None = None
         self._helper: Helper | None = None
         self._onloop: OnLoop | None = None
+        self._nodes: Nodes | None = None  # where there is a bus
+        self._post: RedisPost | None = None
+        self.no_nodes = NO_BUS
         self._closed = False
         self._calls = self.failed = 0
         self._log_at = 0.0
@@ -103,11 +117,44 @@ class Services:
         else:
             self._onloop.run(asked, target, arguments)
 
-    async def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def ask_node(self, asked: Asked, node: str, arguments: bytes, how: int) -> None:
+        """The same on another host, by its name."""
+        try:
+            self.nodes.ask(asked, node, arguments, how)
+        except SubpoolError as error:
+            asked.refuse(error)
+
+    @property
+    def nodes(self) -> Nodes:
+        """The other hosts. `BusUnavailable` without a bus."""
+        if self._nodes is None:
+            raise BusUnavailable(self.no_nodes)
+        return self._nodes
+
+    async def names(self) -> list[str]:
+        """Of the hosts that live now."""
+        waiter = self.loop.waiter()
+
+        def seen(names: list[str] | SubpoolError) -> None:
+            if waiter.done():
+                return
+            if isinstance(names, SubpoolError):
+                waiter.set_exception(names)
+            else:
+                waiter.set_result(names)
+
+        self.nodes.look(seen)
+        return await waiter  # type: ignore[no-any-return]
+
+    async def call(self, name: str, node: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The same for code on the host: the answer."""
         asked = HostAsked(name, self.loop)
         arguments = pack_arguments(name, args, kwargs)
-        self.ask(asked, arguments)
+        check_target(node)
+        if node is None:
+            self.ask(asked, arguments)
+        else:
+            self.ask_node(asked, node, arguments, 0)
         try:
             return unpack(await asked.waiter)
         except BaseException:
@@ -132,17 +179,29 @@ class Services:
 
     # life
 
-    async def join(self, url: str) -> None:
-        """Join the topics of other processes by a bus. `ConfigError` if that cannot be."""
+    async def join(self, options: Any) -> None:
+        """Join other hosts by the bus of a pool's or a server's options, if there is one: their topics, and calls.
+        `ConfigError` if that cannot be."""
+        url = bus_of(options.bus, options.state)
+        if url is None:
+            return
         if not isinstance(self.loop, AsyncioLoop):
+            if options.bus is None:
+                self.no_nodes = "hosts reach each other only where asyncio runs, and this program runs on trio"
+                return
             raise ConfigError(["bus: it needs asyncio, and this program runs on trio"])
         try:
             from .redis_bus import RedisBus
+            from .redis_nodes import RedisPost
         except ModuleNotFoundError as error:
             raise ConfigError([f"bus: {error.name} is not installed: pip install 'subpool[redis]'"]) from None
+        from .nodes import Nodes
+
         bus = RedisBus(url)
-        await bus.start(self.hub.spread)
-        self.hub.bus = bus
+        nodes = Nodes(self, options.node or own_name())
+        nodes.post = post = RedisPost(url, nodes)
+        self.hub.bus, self._nodes, self._post = bus, nodes, post
+        await asyncio.gather(bus.start(self.hub.spread), post.start())
 
     async def start(self) -> None:
         """Start the helper and load every function, so that what is wrong is known now. `AppLoadError` names it."""
@@ -163,6 +222,9 @@ class Services:
         """End what runs, and the helper."""
         if self._closed:
             return
+        if self._nodes is not None and self._post is not None:
+            self._nodes.close()
+            await self._post.close()
         self._closed = True
         if self._onloop is not None:
             self._onloop.cancel()
@@ -178,7 +240,18 @@ class Services:
         return ServiceStats(
             len(self.registry), self._calls, self.failed, under_way, helper, len(self.hub), self.hub.subscribers(),
             self.hub.published, self.hub.dropped(), None if self.hub.bus is None else self.hub.bus.status(),
+            None if self._nodes is None else self._nodes.status(),
         )  # fmt: skip
+
+
+def own_name() -> str:
+    """Of a host that was given none: HOSTNAME-PID, and a number from the second of a process on."""
+    name = f"{socket.gethostname().partition('.')[0] or 'host'}-{os.getpid()}"
+    number = next(_hosts)
+    return name if number == 1 else f"{name}-{number}"
+
+
+_hosts: Final = itertools.count(1)
 
 
 def _first_line(error: SubpoolError) -> str:

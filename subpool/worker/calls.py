@@ -277,10 +277,6 @@ class Calls:
         """A call to the host's helper that no thread could begin at once."""
         return self._function(frame[1], "subpool.worker.helping:run", marshal.dumps((frame[2:], {})))
 
-    def forget_functions(self) -> None:
-        """Their modules are imported anew."""
-        self._functions.clear()
-
     # what comes for calls under way
 
     def inbox(self, call: int) -> Inbox:

@@ -21,8 +21,9 @@ SWITCH_INTERVAL: Final = 0.001  # seconds
 _starting = threading.Lock()  # workers that share one interpreter start one at a time
 
 
-def main(setup: dict[str, Any], lanes: Lanes) -> None:
-    """Live the life of a worker. Returns when it has ended; what could not be said over `lanes.out` is raised."""
+def main(setup: dict[str, Any], lanes: Lanes) -> frozenset[str]:
+    """Live the life of a worker. Returns when it has ended; what could not be said over `lanes.out` is raised. The
+    names of the modules that were there before the app."""
     worker = Worker(setup, lanes)
     here.enter(worker)
     try:
@@ -31,6 +32,7 @@ def main(setup: dict[str, Any], lanes: Lanes) -> None:
         if not worker.shared and (state := sys.modules.get("subpool.state")) is not None:
             state.closed()
         here.leave(worker)
+    return worker.modules
 
 
 def _live(worker: Worker) -> None:
@@ -102,6 +104,8 @@ def _own_interpreter(worker: Worker) -> None:
         else:
             worker.post_threadsafe((f.LOG, record))
 
+    for handler in [one for one in root.handlers if isinstance(one, logs.HostHandler)]:
+        root.removeHandler(handler)  # of the worker that had this interpreter before
     root.addHandler(logs.HostHandler(post))
     root.setLevel(worker.setup["log_level"])
     logging.captureWarnings(False)

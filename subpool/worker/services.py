@@ -135,11 +135,16 @@ class Services:
 
     # functions
 
-    def ask(self, inlet: Inlet, function: str, arguments: bytes, how: int, credit: int = 0) -> int:
-        """Have a function of the host called; the number of that call."""
+    def ask(
+        self, inlet: Inlet, function: str, arguments: bytes, how: int, credit: int = 0, node: str | None = None
+    ) -> int:
+        """Have a function of the host called, or of another node; the number of that call."""
         with self.whole():
             number = self.enter(inlet)
-            self.send((f.ASK, number, function, arguments, how, credit), not inlet.in_task())
+            frame: Frame = (f.ASK, number, function, arguments, how, credit)
+            if node is not None:
+                frame = (f.ASK_NODE, *frame[1:], node)
+            self.send(frame, not inlet.in_task())
         return number
 
     def unask(self, number: int) -> None:
@@ -160,25 +165,25 @@ class Services:
             if inlet is not None:
                 self.send((f.MORE, number, count), not inlet.in_task())
 
-    def call(self, function: str, arguments: bytes, timeout: float | None) -> Any:
+    def call(self, function: str, arguments: bytes, timeout: float | None, node: str | None = None) -> Any:
         """The answer of a function; the thread waits."""
         bell, how = self.thread_bell()
         inlet = Inlet(bell)
-        number = self.ask(inlet, function, arguments, how)
+        number = self.ask(inlet, function, arguments, how, 0, node)
         try:
-            self.block(inlet, bell, function, timeout)
+            self.block(inlet, bell, function, timeout, node)
         except BaseException:
             self.unask(number)
             raise
         return answer(inlet)
 
-    async def acall(self, function: str, arguments: bytes, timeout: float | None) -> Any:
+    async def acall(self, function: str, arguments: bytes, timeout: float | None, node: str | None = None) -> Any:
         """The answer of a function; the task waits."""
         bell, how = self.loop_bell()
         inlet = Inlet(bell)
-        number = self.ask(inlet, function, arguments, how)
+        number = self.ask(inlet, function, arguments, how, 0, node)
         try:
-            await self.wait(inlet, bell, function, timeout)
+            await self.wait(inlet, bell, function, timeout, node)
         except BaseException:
             self.unask(number)
             raise
@@ -204,15 +209,35 @@ class Services:
         await self.wait(inlet, bell, topic, None)
         return answer(inlet)
 
+    def nodes(self) -> Any:
+        """The names of the hosts that live; the thread waits."""
+        bell, how = self.thread_bell()
+        inlet = Inlet(bell)
+        with self.whole():
+            self.send((f.NODES, self.enter(inlet), how))
+        self.block(inlet, bell, "nodes", None)
+        return answer(inlet)
+
+    async def anodes(self) -> Any:
+        """The same in a task."""
+        bell, how = self.loop_bell()
+        inlet = Inlet(bell)
+        with self.whole():
+            self.send((f.NODES, self.enter(inlet), how), bool(how))
+        await self.wait(inlet, bell, "nodes", None)
+        return answer(inlet)
+
     # waiting
 
-    def block(self, inlet: Inlet, bell: ThreadBell | OwnBell, what: str, timeout: float | None) -> None:
+    def block(
+        self, inlet: Inlet, bell: ThreadBell | OwnBell, what: str, timeout: float | None, node: str | None = None
+    ) -> None:
         """Until an item or the end is there. `PoolTimeout` after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.blocking(bell):
             while not inlet.items and not inlet.over:
                 if not bell.wait(deadline):
-                    raise late(what, timeout)
+                    raise late(what, timeout, node)
 
     @contextmanager
     def blocking(self, bell: ThreadBell | OwnBell) -> Iterator[None]:
@@ -223,12 +248,14 @@ class Services:
         finally:
             self._blocked.discard(bell)
 
-    async def wait(self, inlet: Inlet, bell: LoopBell, what: str, timeout: float | None) -> None:
+    async def wait(
+        self, inlet: Inlet, bell: LoopBell, what: str, timeout: float | None, node: str | None = None
+    ) -> None:
         """The same in a task."""
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         while not inlet.items and not inlet.over:
             if not await bell.wait(deadline):
-                raise late(what, timeout)
+                raise late(what, timeout, node)
 
     def wake_blocked(self) -> None:
         """From the steward: a thread was interrupted, and takes note when it runs."""
@@ -279,6 +306,7 @@ def answer(inlet: Inlet) -> Any:
     return inlet.value
 
 
-def late(what: str, timeout: float | None) -> PoolTimeout:
+def late(what: str, timeout: float | None, node: str | None) -> PoolTimeout:
     """The error for an answer that did not come."""
-    return PoolTimeout(f"{what!r} on the host did not answer within {timeout:.3g} s")
+    where = "the host" if node is None else f"node {node!r}"
+    return PoolTimeout(f"{what!r} on {where} did not answer within {timeout:.3g} s")

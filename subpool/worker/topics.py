@@ -120,11 +120,6 @@ class Topics:
         """End the subscription, which nobody holds any more."""
         self._services.soon(self.remove, box)
 
-    def all(self) -> list[Mailbox]:
-        """Those that there are now."""
-        with self._lock:
-            return [box for feed in self._feeds.values() for box in feed.boxes]
-
     def on_news(self, frame: Frame) -> None:
         """A message: on the loop's thread, or the steward's."""
         _, topic, how, message, missed = frame

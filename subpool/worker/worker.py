@@ -62,12 +62,11 @@ class Worker:
         self._pulling = False
         self._calm = 0  # calls since one held the thread for long
         self.steward: Steward | None = None
-        self._resetting: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[float]
         self.services: Services | None = None  # made when the app first asks the host for something
         self.helping: Helping | None = None  # what it has as the host's helper
         self.broken = False  # it ends because an app ended it: what is cancelled now is lost, which the host will say
-        self.modules: frozenset[str] = frozenset()  # that were there before the app
+        self.modules = frozenset(sys.modules)  # that were there before the app
 
     def __repr__(self) -> str:
         return f"<Worker {self.id}: {self.calls!r}, {self.lent} loans>"
@@ -226,11 +225,6 @@ class Worker:
                     elif op == f.STOP:
                         self._everyone = frame[2]
                         self.stop(frame[1])
-                    elif op == f.RESET:
-                        from .reset import reset
-
-                        self._resetting = self.loop.create_task(reset(self, frame[1]))
-                        later = True
                     elif op == f.EVENT:
                         data = frame[3]
                         self.calls.event(frame[1], frame[2], self.borrow(next(loans)) if data is f.LOAN else data)
@@ -266,15 +260,10 @@ class Worker:
             self._ended.set_result(seconds)
 
     def load(self) -> None:
-        """Everything that needs no loop: the path, the modules, the app."""
+        """Everything that needs no loop: the path, the modules, the app. `AppLoadError` if one cannot be imported."""
         setup = self.setup
         extend_path(setup["pythonpath"], setup["venv"])
         self.modules = frozenset(sys.modules)
-        self.load_app()
-
-    def load_app(self) -> None:
-        """The modules and the app. `AppLoadError` if one cannot be imported."""
-        setup = self.setup
         for module in setup["preload"]:
             try:
                 __import__(module)

@@ -63,12 +63,12 @@ async def ask_many(name: str, count: int) -> list[Any]:
     return await asyncio.gather(*(subpool.acall(name, number) for number in range(count)))
 
 
-def cast(*args: Any) -> None:
-    subpool.cast(*args)
+def cast(*args: Any, **kwargs: Any) -> None:
+    subpool.cast(*args, **kwargs)
 
 
-async def give_up(seconds: float, name: str, *args: Any) -> str:
-    task = asyncio.create_task(subpool.acall(name, *args))
+async def give_up(seconds: float, name: str, *args: Any, **kwargs: Any) -> str:
+    task = asyncio.create_task(subpool.acall(name, *args, **kwargs))
     await asyncio.sleep(seconds)
     task.cancel()
     try:
@@ -76,6 +76,20 @@ async def give_up(seconds: float, name: str, *args: Any) -> str:
     except asyncio.CancelledError:
         return "cancelled"
     return "ended"
+
+
+def nodes() -> list[str]:
+    return subpool.nodes()
+
+
+async def anodes() -> list[str]:
+    return await subpool.anodes()
+
+
+def counted(key: str, times: int) -> int:
+    from subpool import state
+
+    return [state.incr(key) for _ in range(times)][-1]
 
 
 def wrong(what: str) -> str:
@@ -111,9 +125,9 @@ def _deep() -> Any:
 # streams
 
 
-def read(name: str, *args: Any, most: int = 10**9) -> list[Any]:
+def read(name: str, *args: Any, most: int = 10**9, **kwargs: Any) -> list[Any]:
     items = []
-    with subpool.stream(name, *args) as stream:
+    with subpool.stream(name, *args, **kwargs) as stream:
         for item in stream:
             items.append(item)
             if len(items) == most:
@@ -121,9 +135,9 @@ def read(name: str, *args: Any, most: int = 10**9) -> list[Any]:
     return items
 
 
-async def aread(name: str, *args: Any, most: int = 10**9) -> list[Any]:
+async def aread(name: str, *args: Any, most: int = 10**9, **kwargs: Any) -> list[Any]:
     items: list[Any] = []
-    async with subpool.astream(name, *args) as stream:
+    async with subpool.astream(name, *args, **kwargs) as stream:
         async for item in stream:
             items.append(item)
             if len(items) == most:
@@ -266,12 +280,15 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """`/call?name`, `/loop?name` (in an event loop of its own), `/hear?topic` (the next message), `/count?name` (a
-    stream's sum)."""
+    """`/call?name`, `/far?node+name` (of another host), `/loop?name` (in an event loop of its own), `/hear?topic` (the
+    next message), `/count?name` (a stream's sum)."""
     name = environ["QUERY_STRING"]
     path = environ["PATH_INFO"]
     if path == "/call":
         answer = subpool.call(name)
+    elif path == "/far":
+        node, _, name = name.partition("+")
+        answer = subpool.call(name, node=node)
     elif path == "/loop":
         answer = asyncio.run(_loop(name))
     elif path == "/hear":
