@@ -91,14 +91,14 @@ async def test_a_message_and_its_echo(isolation: str, figure: Callable[[str], No
     """One frame and one wake-up each way; the app goes on in the turn of the loop in which the message comes."""
     async with served(isolation, "perf:app") as server:
         found = await of_requests(server, 128, echo=True)
-    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=230, functions=999)
+    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=230, functions=74)
 
 
 async def test_what_an_app_sends_in_one_breath_is_one_frame(isolation: str, figure: Callable[[str], None]) -> None:
     """20 events, each with a `send` of its own."""
     async with served(isolation, "perf:app") as server:
         found = await of_requests(server, 64, SSE_HEAD)
-    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=1800, functions=999)
+    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=1450, functions=305)
 
 
 async def test_lines_that_differ_cost_more(figure: Callable[[str], None]) -> None:
