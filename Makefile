@@ -18,6 +18,10 @@ EXAMPLE ?= examples/demo
 SERVE ?= demo_asgi:app
 PYTEST_ARGS ?=
 JOBS ?= 2
+# Files in the order of their names: by their number of tests the longest would come last, and one process would wait.
+DIST := --dist loadfile --no-loadscope-reorder
+# Every worker that starts would compile anew all that it imports: it takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 CORE := $(wildcard tests/test_channels*.py tests/test_isolation*.py tests/test_runner*.py tests/test_pool*.py tests/test_state*.py) \
 	tests/test_services_functions.py tests/test_services_topics.py
 
@@ -45,11 +49,11 @@ serve: $(VENV)/.stamp-server
 	$(VENV)/bin/subpool serve $(SERVE) --pythonpath $(EXAMPLE) $(ARGS)
 
 test: $(VENV)/.stamp-test
-	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS) $(TESTS)
+	$(PY) -m pytest -n $(JOBS) $(DIST) $(PYTEST_ARGS) $(TESTS)
 
 test-core: $(VENV)/.stamp-test-core
 	@test -n "$(CORE)" || { echo "no channel, isolation, runner or pool tests found" >&2; exit 1; }
-	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS) $(CORE)
+	$(PY) -m pytest -n $(JOBS) $(DIST) $(PYTEST_ARGS) $(CORE)
 
 core-env: $(VENV)/.stamp-test-core
 

@@ -22,6 +22,7 @@ from types import CodeType
 from typing import Any, Final
 
 from perf import MIB, ROOT, environ, scope
+from perf.ws_load import ECHO, MESSAGE
 
 AT_ONCE: Final = 64
 PACKAGES: Final = tuple(str(Path(ROOT, name)) + "/" for name in ("subpool", "runners"))
@@ -151,35 +152,46 @@ async def of_calls(pool: Any, call: Callable[[], Awaitable[Any]], number: int, a
 
 
 class Browser(threading.Thread):
-    """A client of a server in this process: some requests on one connection, one after another."""
+    """A client of a server in this process: some requests on one connection, one after another. With `echo` they are
+    messages on a WebSocket."""
 
-    def __init__(self, port: int, number: int, head: bytes) -> None:
+    def __init__(self, port: int, number: int, head: bytes, echo: bool = False) -> None:
         super().__init__()
         self._port, self._number = port, number
-        self._head = head
+        self._head, self._answer = (MESSAGE, ECHO) if echo else (head, b"HTTP/1.1 200")
+        self._upgrade = UPGRADE if echo else b""
         self.failed: BaseException | None = None
 
     def run(self) -> None:
         try:
             with socket.create_connection(("127.0.0.1", self._port), 10) as sock:
+                if self._upgrade:
+                    sock.sendall(self._upgrade)
+                    sock.recv(65536)
                 for _ in range(self._number):
                     sock.sendall(self._head)
-                    if not sock.recv(65536).startswith(b"HTTP/1.1 200"):
-                        raise RuntimeError("not answered with 200")
+                    if not sock.recv(65536).startswith(self._answer):
+                        raise RuntimeError("not the answer that was expected")
         except BaseException as error:
             self.failed = error
 
 
+UPGRADE: Final = (
+    b"GET /echo HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+)
+SSE_HEAD: Final = b"GET /sse?20 HTTP/1.1\r\nhost: localhost\r\nuser-agent: perf\r\naccept: */*\r\n\r\n"
 HEAD: Final = b"GET /hello HTTP/1.1\r\nhost: localhost\r\nuser-agent: perf\r\naccept: */*\r\ncookie: theme=dark\r\n\r\n"
 
 
-async def of_requests(server: Any, number: int, head: bytes = HEAD) -> dict[str, float]:
-    """Counts of one request through a `Server` in this process, on one connection, host and worker together."""
+async def of_requests(server: Any, number: int, head: bytes = HEAD, *, echo: bool = False) -> dict[str, float]:
+    """Counts of one request through a `Server` in this process, on one connection, host and worker together. `echo`: of
+    one message on a WebSocket and its echo."""
     pool = server.pools[0]
     port = int(server.addresses[0].rpartition(":")[2])
 
     async def browse(number: int) -> None:
-        browser = Browser(port, number, head)
+        browser = Browser(port, number, head, echo)
         browser.start()
         while browser.is_alive():  # noqa: ASYNC110  a thread of its own, which asyncio must not be asked to wake
             await asyncio.sleep(0.01)
@@ -217,6 +229,10 @@ async def run(session: Any) -> None:
     async with served(session.isolation, "perf:app") as server:
         found = await of_requests(server, 512)
         note("server", "Hello over HTTP/1.1, one at a time on one connection, lines that were seen before.", found)
+        found = await of_requests(server, 512, echo=True)
+        note("WebSocket", "A message of 64 bytes and its echo, one at a time on one connection.", found)
+        found = await of_requests(server, 512, SSE_HEAD)
+        note("SSE", "20 events that the app sends in one breath.", found)
 
 
 def served(isolation: str, app: str) -> Any:

@@ -340,7 +340,7 @@ class Site(logging.Handler):
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def call(self, coroutine: Any, seconds: float = 25.0) -> Any:
+    def call(self, coroutine: Any, seconds: float = DEADLINE) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
     def _end(self) -> None:

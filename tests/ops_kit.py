@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import APPS, DEADLINE
 from http_kit import new_loop
 
@@ -138,6 +139,17 @@ def short_folder() -> Iterator[Path]:
     """A folder whose path leaves room for a unix socket's name."""
     with tempfile.TemporaryDirectory(prefix="sp-") as folder:
         yield Path(folder)
+
+
+@contextmanager
+def control_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the control sockets of this test's servers and commands are, and no others; no options of a server are in
+    the environment."""
+    for variable in [name for name in os.environ if name.startswith("SUBPOOL_")]:
+        monkeypatch.delenv(variable)
+    with short_folder() as made:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(made))
+        yield made / "subpool"
 
 
 def command(*arguments: str, **environ: str) -> tuple[int, str, str]:

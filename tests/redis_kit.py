@@ -25,17 +25,26 @@ class RedisServer:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def start(self, *options: str) -> None:
+        """Start it, with further options of its command line, and wait until it answers."""
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen([*command, "--dir", str(self._folder)], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [*command, "--dir", str(self._folder), *options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline:
+        while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as sock:
                 sock.sendall(b"PING\r\n")
-                if sock.recv(16) == b"+PONG\r\n":
+                if sock.recv(7) == b"+PONG\r\n":
                     return
-        raise TimeoutError("redis-server does not answer")
+            assert self._process.poll() is None, "redis-server has ended"
+            assert time.monotonic() < deadline, "redis-server does not answer"
+            time.sleep(0.005)
+
+    def suspend(self, signal: int) -> None:
+        """Let it stand still (SIGSTOP), or go on (SIGCONT)."""
+        assert self._process is not None
+        self._process.send_signal(signal)
 
     def kill(self) -> None:
         """At once, as kill -9 does."""
@@ -46,10 +55,9 @@ class RedisServer:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[RedisServer]:
-    """One that runs. Skips where it is not installed."""
-    pytest.importorskip("redis")
-    pytest.importorskip("msgpack")
+def redis_server(folder: Path) -> Iterator[RedisServer]:
+    """One that runs. Skips where it, or the library, is not installed."""
+    pytest.importorskip("redis", reason="the library redis is not installed")
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
     server = RedisServer(folder)

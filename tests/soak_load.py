@@ -179,22 +179,23 @@ class Load:
     def __repr__(self) -> str:
         return f"<Load of seed {self.seed}: {self.requests} requests, {len(self.errors)} errors>"
 
-    async def run(self, seconds: float) -> None:
-        """Keep the clients busy for so long; what is under way then is finished."""
+    async def run(self, seconds: float, every_sort: bool = False) -> None:
+        """Keep the clients busy for so long; what is under way then is finished. `every_sort`: not before there was a
+        visit of each."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self._wrong("a callback", context.get("exception") or context))
         self._phase += 1
         end = loop.time() + seconds
         async with asyncio.TaskGroup() as group:
             for number in range(CONNECTIONS):
-                group.create_task(self._client(number, end))
+                group.create_task(self._client(number, end, every_sort))
 
-    async def _client(self, number: int, end: float) -> None:
+    async def _client(self, number: int, end: float, every_sort: bool) -> None:
         dice = random.Random(f"{self.seed} {self._phase} {number}")
         sorts, weights = list(self.sorts), list(self.sorts.values())
         loop = asyncio.get_running_loop()
         visit = 0
-        while loop.time() < end and len(self.errors) < ENOUGH:
+        while (loop.time() < end or (every_sort and len(self.visits) < len(sorts))) and len(self.errors) < ENOUGH:
             sort = dice.choices(sorts, weights)[0]
             visit += 1
             try:

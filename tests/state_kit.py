@@ -1,76 +1,14 @@
-"""What the tests of the shared state use: stores of every kind, time that passes at once, a Redis of their own."""
+"""What the tests of the shared state use: stores of every kind, and time that passes at once."""
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pytest
-from conftest import DEADLINE
 
 from subpool.state.space import Space
 from subpool.state.sqlite import SQLiteStore
 
 STORES = ("memory", "sqlite", "redis")
-
-
-class RedisServer:
-    """A `redis-server` on a free port of the loopback, which keeps nothing on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            [*command, "--dir", str(self._folder), *options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1.0) as sock:
-                    sock.sendall(b"PING\r\n")
-                    if sock.recv(7) == b"+PONG\r\n":
-                        return
-            except OSError:
-                pass
-            assert self._process.poll() is None, "redis-server has ended"
-            assert time.monotonic() < deadline, "redis-server does not answer"
-
-    def kill(self) -> None:
-        """As `kill -9`."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(DEADLINE)
-            self._process = None
-
-    def suspend(self, signal: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal)
-
-
-@contextmanager
-def redis_server(folder: Path) -> Iterator[RedisServer]:
-    """A running one. Skips where it, or the library, is not installed."""
-    pytest.importorskip("redis", reason="the library redis is not installed")
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer(folder)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 class Clock:

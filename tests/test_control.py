@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import pytest
 from conftest import DEADLINE, Fifo, eventually
-from ops_kit import answer, clean, command, run_on, serve, short_folder
+from ops_kit import answer, clean, command, control_folder, run_on, serve
 
 pytest.importorskip("click")
 pytest.importorskip("pydantic")
@@ -37,11 +37,8 @@ Main = Callable[[], Coroutine[Any, Any, None]]
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place of its own for the control sockets of servers and commands."""
-    for variable in [name for name in os.environ if name.startswith("SUBPOOL_")]:
-        monkeypatch.delenv(variable)
-    with short_folder() as made:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(made))
-        yield made / "subpool"
+    with control_folder(monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

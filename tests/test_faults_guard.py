@@ -11,6 +11,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,10 @@ def test_a_guard_that_is_killed(isolation: str, times: int, figure: Figure) -> N
         with Command("guard_app:app", *options) as server:
             server.said("is ready")
             pids: set[int] = set()
-            while len(pids) < (2 if isolation == "subinterpreter" else 6):
-                pids |= {*server.pids()} - {server.process.pid}
+            with ThreadPoolExecutor(CLIENTS) as executor:  # several at once, else one worker alone has it all
+                while len(pids) < (2 if isolation == "subinterpreter" else 6):
+                    for found in executor.map(lambda _: server.pids(), range(4 * CLIENTS)):
+                        pids |= {*found} - {server.process.pid}
             with Clients(server.port, clients=CLIENTS):
                 with background(lambda: server.fails("/freeze?600")):
                     server.accepted()

@@ -174,7 +174,7 @@ def hang(server: Watched, path: str, times: int, seconds: float) -> tuple[float,
     return quantile(before, 0.99), quantile(meanwhile, 0.99)
 
 
-@pytest.mark.parametrize(("times", "seconds"), [(2, 1.5), full(15, 15.0)])
+@pytest.mark.parametrize(("times", "seconds"), [(2, 0.5), full(15, 15.0)])
 @pytest.mark.parametrize("app", ["app", "wsgi"])
 def test_a_handler_that_loops(app: str, times: int, seconds: float, folder: Path, figure: Figure) -> None:
     """It is interrupted, and its worker goes on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -471,7 +472,7 @@ def test_the_host_never_waits_for_a_word_that_the_worker_does_not_owe(pieces: li
     from subpool.worker.streams import Inbox
     from subpool.worker.websocket import WebSocketPort
 
-    inbox, posted = Inbox(), []
+    inbox, posted = Inbox(deque()), []
     engine: Any = SimpleNamespace(send_event=lambda call, message, data: inbox.put(data))
     mailbox = Mailbox(engine, None)  # type: ignore[arg-type]
     worker: Any = SimpleNamespace(calls=SimpleNamespace(inbox=lambda call: inbox), post=posted.append)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import APPS
+from conftest import APPS, DEADLINE
 
 SCRIPT = """
 import logging, sys, threading
@@ -28,10 +28,10 @@ if __name__ == "__main__":
     main()
 """
 
-LINGER = """with Pool.blocking("asgi_app:app", **pool_options({isolation!r}, close_timeout=1.0)) as pool:
+LINGER = """with Pool.blocking("asgi_app:app", **pool_options({isolation!r}, close_timeout=0.4)) as pool:
         print(pool.run_asgi(http_scope("/linger", query_string=query)).body.decode())"""
 
-BLOCKED = """with Pool.blocking("asgi_app:app", **pool_options({isolation!r}, close_timeout=1.0)) as pool:
+BLOCKED = """with Pool.blocking("asgi_app:app", **pool_options({isolation!r}, close_timeout=0.4)) as pool:
         def call():
             try:
                 pool.run_asgi(http_scope("/deaf", query_string=query))
@@ -42,7 +42,7 @@ BLOCKED = """with Pool.blocking("asgi_app:app", **pool_options({isolation!r}, cl
         started.wait_sync()
     thread.join(10)"""
 
-FORGOTTEN = """pool = Pool.blocking("asgi_app:app", **pool_options({isolation!r}, close_timeout=1.0))
+FORGOTTEN = """pool = Pool.blocking("asgi_app:app", **pool_options({isolation!r}, close_timeout=5.0))
     pool.__enter__()
     print(pool.run_asgi(http_scope("/hello")).status)"""
 
@@ -53,7 +53,7 @@ def run(folder: Path, isolation: str, body: str) -> subprocess.CompletedProcess[
     text = SCRIPT.format(tests=str(Path(APPS).parent), folder=str(folder), body=body.format(isolation=isolation))
     script.write_text(text)
     try:
-        return subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=15, check=False)
+        return subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=DEADLINE, check=False)
     finally:
         (folder / "stop").touch()
 

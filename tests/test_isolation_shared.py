@@ -49,7 +49,7 @@ async def test_memory_is_measured_while_interpreters_end() -> None:
 
         group.start_soon(measure)
         with anyio.fail_after(2 * DEADLINE):
-            for _ in range(12):
+            for _ in range(6):
                 async with Pool(None, **pool_options("subinterpreter", workers=2)) as brief:
                     await brief.call("functions:allocate", 50_000)
         over.set()

@@ -19,7 +19,7 @@ if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
 from perf import MIB, environ, scope  # noqa: E402
-from perf.counts import AT_ONCE, HEAD, of_calls, of_requests, served  # noqa: E402
+from perf.counts import AT_ONCE, HEAD, SSE_HEAD, of_calls, of_requests, served  # noqa: E402
 
 pytestmark = pytest.mark.anyio
 LINUX = sys.platform == "linux"
@@ -85,6 +85,20 @@ async def test_a_request_through_the_server(isolation: str, figure: Callable[[st
         again = await of_requests(server, 128)
         assert len(server.front.heads) == 1
     hold(again, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=520, functions=78)
+
+
+async def test_a_message_and_its_echo(isolation: str, figure: Callable[[str], None]) -> None:
+    """One frame and one wake-up each way; the app goes on in the turn of the loop in which the message comes."""
+    async with served(isolation, "perf:app") as server:
+        found = await of_requests(server, 128, echo=True)
+    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=230, functions=999)
+
+
+async def test_what_an_app_sends_in_one_breath_is_one_frame(isolation: str, figure: Callable[[str], None]) -> None:
+    """20 events, each with a `send` of its own."""
+    async with served(isolation, "perf:app") as server:
+        found = await of_requests(server, 64, SSE_HEAD)
+    hold(found, isolation, figure, frames=2.1, items=2.1, wakeups=2.1, copied=1800, functions=999)
 
 
 async def test_lines_that_differ_cost_more(figure: Callable[[str], None]) -> None:

@@ -111,10 +111,11 @@ def test_closing_ends_its_threads(blocking: Any) -> None:
             assert not thread.is_alive(), thread
 
 
-def test_closing_while_another_thread_waits(blocking: Any, fifo: Any) -> None:
-    from subpool import SubpoolError
+def test_closing_while_another_thread_waits(isolation: str, fifo: Any) -> None:
+    from subpool import Pool, SubpoolError
 
     started = fifo("started")
+    blocking = Pool.blocking("asgi_app:app", **pool_options(isolation, close_timeout=1.0))
     outcome: list[BaseException] = []
 
     def wait() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from conftest import APPS, DEADLINE, eventually, http_scope, pool_options, whole
-from state_kit import redis_server
+from redis_kit import redis_server
 
 from subpool import AppError, Pool, PoolClosed, StateFull, state
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import APPS, DEADLINE
 from guard_kit import Command, alive, get, until
-from ops_kit import answer, command, serve, short_folder
+from ops_kit import answer, command, control_folder, serve
 
 pytest.importorskip("click")
 pytest.importorskip("pydantic")
@@ -33,11 +33,8 @@ APP = "guard_app:app"
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place of its own for the control sockets of servers and commands."""
-    for variable in [name for name in os.environ if name.startswith("SUBPOOL_")]:
-        monkeypatch.delenv(variable)
-    with short_folder() as made:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(made))
-        yield made / "subpool"
+    with control_folder(monkeypatch) as made:
+        yield made
 
 
 def told(*arguments: str) -> str:

@@ -69,8 +69,13 @@ def ask(port: int, path: str) -> str:
             return file.read().decode("latin-1")
 
 
-@pytest.mark.parametrize("source", ["variable", "file", "option"])
-@pytest.mark.parametrize(("isolation", "guard"), [("subinterpreter", "--guard"), ("process", "--no-guard")])
+@pytest.mark.parametrize(
+    ("source", "isolation", "guard"),
+    [
+        *[(source, "subinterpreter", "--guard") for source in ("variable", "file", "option")],
+        ("variable", "process", "--no-guard"),  # worker processes inherit no other
+    ],
+)
 def test_a_servers_life(source: str, isolation: str, guard: str, folder: Path) -> None:
     file = folder / "subpool.yaml"
     given = {"certfile": str(folder / "cert.pem"), "keyfile": str(folder / "key.pem"), "log_level": "debug",

@@ -31,8 +31,8 @@ pytest.importorskip("yaml")
 pytest.importorskip("httptools")
 
 import proc_kit
-import redis_kit
-from ops_kit import Served, serve, short_folder
+from ops_kit import Served, control_folder, serve
+from redis_kit import redis_server
 
 from subpool import NotIsolatable, Pool
 from subpool.remote import Remote, live_servers
@@ -51,8 +51,7 @@ def forms(short: int) -> Any:
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with short_folder() as made:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(made))
+    with control_folder(monkeypatch):
         yield
 
 
@@ -377,8 +376,9 @@ def test_a_function_that_computes_holds_up_nobody(rounds: int, figure: Figure) -
 @forms(960)
 def test_two_servers_with_one_redis(count: int, figure: Figure, tmp_path: Path) -> None:
     """They share counters and topics."""
+    pytest.importorskip("msgpack")
     pytest.importorskip("starlette")
-    with redis_kit.running(tmp_path) as redis:
+    with redis_server(tmp_path) as redis:
         options = ("--workers", "2", "--state", redis.url, "--bus", redis.url)
         with serve(*options, app="seed_chat:app") as one, serve(*options, app="seed_chat:app") as other:
             begun = time.monotonic()

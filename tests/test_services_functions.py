@@ -291,12 +291,12 @@ async def test_a_request_out_of_time_gets_out_of_its_call(isolation: str, fifo: 
     async def never() -> None:
         await h.waits(str(started), str(ended))
 
-    options = pool_options(isolation, workers=1, threads=threads, grace=0.1)
+    options = pool_options(isolation, workers=1, threads=threads, grace=2.0)
     async with Pool("services_app:wsgi", **options) as pool:
         pool.register("never", never)
         for _ in range(2):
             with pytest.raises(PoolTimeout):
-                await pool.run_wsgi(environ("/call", query="never"), timeout=0.3)
+                await pool.run_wsgi(environ("/call", query="never"), timeout=0.5)
             assert await started.wait()
             assert await ended.wait()
             with anyio.fail_after(DEADLINE):
@@ -311,7 +311,7 @@ async def test_a_request_out_of_time_that_holds_the_loop(isolation: str, fifo: A
     async def never() -> None:
         await h.waits(str(started), str(ended))
 
-    async with register(Pool("services_app:app", **pool_options(isolation, workers=1, grace=0.1))) as pool:
+    async with register(Pool("services_app:app", **pool_options(isolation, workers=1, grace=2.0))) as pool:
         pool.register("never", never)
         with pytest.raises(PoolTimeout):
             await pool.run_asgi(http_scope("/call", query_string=b"never"), timeout=0.3)
@@ -483,8 +483,11 @@ async def test_a_generator_in_a_helper_that_dies(helped: Any, fifo: Any, tmp_pat
 async def test_functions_that_never_return(helped: Any, fifo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """When they hold every thread, another helper takes the place of this one."""
     started, go = fifo("started"), fifo("go")
+    monkeypatch.setattr("subpool.worker.helping.PATIENCE", 0.5)  # where the helper is threads of this process
     services = helped.services_of()
     services._options["threads"] = 2
+    helped.register("hurries", h.hurries)
+    await ask(helped, "hurries", 0.5)
     first = await ask(helped, "where")
     for _ in range(2):
         with pytest.raises(AppError, match="PoolTimeout"):

@@ -12,7 +12,7 @@ import pytest
 from conftest import DEADLINE, eventually, pool_options
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_kit import RedisServer, running
+from redis_kit import RedisServer, redis_server
 
 from subpool import BusUnavailable, ConfigError, Pool
 
@@ -40,7 +40,7 @@ PLAIN = st.recursive(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running(tmp_path_factory.mktemp("redis")) as server:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 

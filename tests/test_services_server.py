@@ -15,7 +15,7 @@ pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 pytest.importorskip("httptools")
 
-from ops_kit import command, serve, short_folder
+from ops_kit import command, control_folder, serve
 
 from subpool import ConfigError, Pool, Server, ServerConfig
 from subpool.http.sources import load_config
@@ -130,8 +130,7 @@ def test_the_options(tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch) -> Any:
-    with short_folder() as made:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(made))
+    with control_folder(monkeypatch):
         yield
 
 

@@ -89,7 +89,7 @@ async def test_cancelled_calls_leave_nothing(isolation: str) -> None:
 
 
 async def test_lent_buffers_come_back(isolation: str) -> None:
-    await no_loan_is_lost(isolation, 200, 2)
+    await no_loan_is_lost(isolation, 100, 2)
 
 
 async def test_a_pool_closes_under_slow_readers(isolation: str) -> None:

@@ -34,7 +34,7 @@ from proc_kit import MB
 from soak_load import MOUNTS, Load
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
-SHORT = 15.0
+SHORT = 6.0
 FILE = 300_000  # bytes of the file that is sent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -108,7 +108,7 @@ def soak(folder: Path, seconds: float, limit: int) -> None:
         asyncio.run(load.run(seconds / 10))
         server.settle(sockets)
         rss, fds, threads = figures()
-        asyncio.run(load.run(seconds - seconds / 10))
+        asyncio.run(load.run(seconds - seconds / 10, every_sort=True))
         server.settle(sockets)
         rss_after, fds_after, threads_after = figures()
         print(f"soak: seed {seed}, {seconds:.0f} s, {sum(load.visits.values())} connections, {load.requests} requests, "

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE
-from state_kit import Clock, RedisServer, make_store, redis_server
+from redis_kit import RedisServer, redis_server
+from state_kit import Clock, make_store
 
 from subpool import StateError, StateFull, StateUnavailable
 from subpool.config import PoolOptions

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from state_kit import STORES, Fixture, RedisServer, make_store, redis_server
+from redis_kit import RedisServer, redis_server
+from state_kit import STORES, Fixture, make_store
 
 from subpool.state import MISSING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..channels.frames import Frame
+from ..channels.frames import LOAN_SIZE, Frame
 from ..hostcall import DONE as OVER
 from ..hostcall import Call
 from ..types import Headers
@@ -93,11 +93,15 @@ class HTTPCall(Call):
         if not self.wants or not (self.parts or self.complete) or self.mount is None:
             return
         self.wants = False
-        data = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-        self.parts = []
+        parts, self.parts = self.parts, []
+        if self.held < len(parts) * LOAN_SIZE:  # small pieces are joined, large ones lent as they are
+            parts = [b"".join(parts)]
         self.held = 0
-        message = {"type": "http.request", "more_body": not self.complete}
-        self.mount.engine.send_event(self, message, data)
+        engine = self.mount.engine
+        last = parts.pop() if parts else b""
+        for part in parts:
+            engine.send_event(self, {"type": "http.request", "more_body": True}, part)
+        engine.send_event(self, {"type": "http.request", "more_body": not self.complete}, last)
 
     def leave(self) -> None:
         """The client has gone: the app hears of it, and may end as it likes. It is not run if it has not begun."""

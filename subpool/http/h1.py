@@ -178,6 +178,7 @@ class H1(Requests, asyncio.Protocol):
         if len(data) <= SLICE:
             self._parse(data)
             return
+        view = memoryview(data)
         for at in range(0, len(data), SLICE):  # what a client sends ahead is not to be parsed far ahead
             current = self._current
             if self._transport.is_closing():
@@ -185,14 +186,14 @@ class H1(Requests, asyncio.Protocol):
             if current is not None and current.complete:
                 self._hold(data[at:])
                 return
-            self._parse(data[at : at + SLICE])
+            self._parse(view[at : at + SLICE])
 
     def _hold(self, data: bytes) -> None:
         """Bytes behind a request that is not answered yet: kept, and no more are read."""
         self._pending += data
         self._read_no_more()
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes | memoryview) -> None:
         call = self._parsing
         size = 0
         if call is None or not call.headers_complete:
@@ -202,7 +203,7 @@ class H1(Requests, asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
+            self._upgrade(bytes(data[upgrade.args[0] :]))
             return
         except httptools.HttpParserError as error:
             self._refuse(*(self._refusal or status_of(error)))

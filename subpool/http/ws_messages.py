@@ -1,5 +1,8 @@
 """Frames to messages and back (RFC 6455, section 5), with wsproto; no I/O.
 
+wsproto's `FrameProtocol` reads, checks and writes the frames. Its `Connection` is not used: all that it adds is whether
+either side has closed, and an event for each frame, which cost as much again as the frame.
+
 A message's size is that of its bytes after inflation. Frames are taken in one at a time, as far as the caller iterates:
 what is behind stays as bytes. A message in pieces is kept in one buffer, so that its pieces cost nothing beyond their
 bytes, however small they are.
@@ -9,11 +12,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
+from wsproto.utilities import LocalProtocolError
 
 from .ws_deflate import Deflate
 
@@ -23,45 +25,51 @@ Incoming = tuple[str, str | bytes, int]  # kind; text, data or reason; size in b
 
 TOO_BIG: Final = int(CloseReason.MESSAGE_TOO_BIG)
 
+_OPEN, _WE, _THEY, _BOTH = "open", "we have closed", "they have closed", "both have closed"
+
 
 class Messages:
     """One open connection, the server's side. `limit`: of a message, in bytes."""
 
-    __slots__ = ("_connection", "_limit", "_parts", "_size")
+    __slots__ = ("_limit", "_parts", "_protocol", "_size", "_state")
 
     def __init__(self, limit: int, deflate: Deflate | None = None) -> None:
         self._limit = limit
-        self._connection = Connection(ConnectionType.SERVER, [] if deflate is None else [deflate])
+        self._protocol = FrameProtocol(client=False, extensions=[] if deflate is None else [deflate])
+        self._state = _OPEN
         self._parts: io.StringIO | io.BytesIO | None = None  # of a message that is not complete
         self._size = 0
 
     def __repr__(self) -> str:
-        return f"<Messages {self._connection.state.name}>"
+        return f"<Messages {self._state}>"
 
     # in
 
     def feed(self, data: bytes) -> None:
         """Bytes of the client. Nothing is made of them before `__iter__` comes to them."""
-        if self._connection.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
-            self._connection.receive_data(data)
+        if self._state is _OPEN or self._state is _WE:
+            self._protocol.receive_bytes(data)
 
     def __iter__(self) -> Iterator[Incoming]:
         """What the client sent. CLOSE or FAILED (close with that code) is the last; PIECE is a message's beginning."""
-        for event in self._connection.events():
-            if isinstance(event, (TextMessage, BytesMessage)):
-                found = self._piece(event.data, event.message_finished)
-                yield found
-                if found[0] is FAILED:
-                    return
-            elif isinstance(event, Ping):
-                yield PING, bytes(event.payload), 0
-            elif isinstance(event, Pong):
-                yield PONG, bytes(event.payload), 0
-            elif isinstance(event, CloseConnection):
-                failed = self._connection.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
-                code = int(event.code)
-                reason = _too_big(self._limit) if failed and code == TOO_BIG else event.reason or ""
-                yield FAILED if failed else CLOSE, reason, code
+        try:
+            for opcode, payload, _, last in self._protocol.received_frames():
+                data: Any = payload
+                if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+                    found = self._piece(data, last)
+                    yield found
+                    if found[0] is FAILED:
+                        return
+                elif opcode is Opcode.PING:
+                    yield PING, bytes(data), 0
+                elif opcode is Opcode.PONG:
+                    yield PONG, bytes(data), 0
+                elif opcode is Opcode.CLOSE:
+                    self._state = _BOTH if self._state is _WE else _THEY
+                    code, reason = data
+                    yield CLOSE, reason or "", int(code)
+        except ParseFailed as error:
+            yield FAILED, _too_big(self._limit) if error.code == TOO_BIG else str(error), int(error.code)
 
     def _piece(self, data: str | bytes | bytearray, last: bool) -> Incoming:
         """A piece of a message; the message if it is complete."""
@@ -93,29 +101,40 @@ class Messages:
     @property
     def open(self) -> bool:
         """Whether neither side has said that it closes."""
-        return self._connection.state is ConnectionState.OPEN
+        return self._state is _OPEN
+
+    def _check_open(self) -> None:
+        if self._state is not _OPEN:
+            raise LocalProtocolError(f"nothing can be sent: {self._state}")
 
     def text(self, text: str) -> bytes:
         """A text message. `UnicodeEncodeError` for one with lone surrogates."""
-        return self._connection.send(TextMessage(data=text))
+        self._check_open()
+        return bytes(self._protocol.send_data(text))
 
     def binary(self, data: bytes) -> bytes:
-        return self._connection.send(BytesMessage(data=data))
+        self._check_open()
+        return bytes(self._protocol.send_data(data))
 
     def ping(self) -> bytes:
-        return self._connection.send(Ping())
+        self._check_open()
+        return bytes(self._protocol.ping())
 
     def pong(self, payload: bytes) -> bytes:
-        return self._connection.send(Pong(payload=payload))
+        self._check_open()
+        return bytes(self._protocol.pong(payload))
 
     def close(self, code: int, reason: str) -> bytes:
         """Say that we close, or answer the client's close; b"" if that was done. A long reason is cut."""
-        if self._connection.state not in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
+        if self._state is _OPEN:
+            self._state = _WE
+        elif self._state is _THEY:
+            self._state = _BOTH
+        else:
             return b""
         if code == CloseReason.NO_STATUS_RCVD:  # the client gave none
-            return self._connection.send(CloseConnection(code=CloseReason.NO_STATUS_RCVD))
-        reason = reason.encode("utf-8", "replace").decode()
-        return self._connection.send(CloseConnection(code=code, reason=reason))
+            return bytes(self._protocol.close(CloseReason.NO_STATUS_RCVD))
+        return bytes(self._protocol.close(code, reason.encode("utf-8", "replace").decode()))
 
 
 def _too_big(limit: int) -> str:

@@ -37,15 +37,15 @@ __all__ = [
 cached = acached
 
 
-async def call(store: Store, function: Callable[..., Any], *args: Any) -> Any:
+async def call[**P, T](store: Store, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call what uses `store`, here or on a thread."""
     if not store.remote:
         try:
             with store.brief():
-                return function(*args)
+                return function(*args, **kwargs)
         except Waited:
             pass
-    return await asyncio.to_thread(function, *args)
+    return await asyncio.to_thread(function, *args, **kwargs)
 
 
 def _space() -> Space:
@@ -69,25 +69,25 @@ async def set(key: Key, value: Any, ttl: float | None = None) -> None:  # noqa: 
 async def delete(key: Key) -> bool:
     """See `subpool.state.delete`."""
     space = _space()
-    return await call(space.store, space.delete, key)  # type: ignore[no-any-return]
+    return await call(space.store, space.delete, key)
 
 
 async def incr(key: Key, delta: int = 1) -> int:
     """See `subpool.state.incr`."""
     space = _space()
-    return await call(space.store, space.incr, key, delta)  # type: ignore[no-any-return]
+    return await call(space.store, space.incr, key, delta)
 
 
 async def decr(key: Key, delta: int = 1) -> int:
     """See `subpool.state.decr`."""
     space = _space()
-    return await call(space.store, space.decr, key, delta)  # type: ignore[no-any-return]
+    return await call(space.store, space.decr, key, delta)
 
 
 async def get_multi(keys: Iterable[Key]) -> dict[Key, Any]:
     """See `subpool.state.get_multi`."""
     space = _space()
-    return await call(space.store, space.get_multi, list(keys))  # type: ignore[no-any-return]
+    return await call(space.store, space.get_multi, list(keys))
 
 
 async def set_multi(items: Mapping[Key, Any], ttl: float | None = None) -> None:
@@ -99,7 +99,7 @@ async def set_multi(items: Mapping[Key, Any], ttl: float | None = None) -> None:
 async def keys(prefix: str | bytes | tuple[Key, ...] | None = None) -> list[Key]:
     """See `subpool.state.keys`."""
     space = _space()
-    return await call(space.store, space.keys, prefix)  # type: ignore[no-any-return]
+    return await call(space.store, space.keys, prefix)
 
 
 async def clear(prefix: str | bytes | tuple[Key, ...] | None = None) -> int:
@@ -110,7 +110,7 @@ async def clear(prefix: str | bytes | tuple[Key, ...] | None = None) -> int:
 async def compare_and_set(key: Key, expected: Any, value: Any, ttl: float | None = None) -> bool:
     """See `subpool.state.compare_and_set`."""
     space = _space()
-    return await call(space.store, space.compare_and_set, key, expected, value, ttl)  # type: ignore[no-any-return]
+    return await call(space.store, space.compare_and_set, key, expected, value, ttl)
 
 
 async def cache_stats() -> dict[str, int]:
@@ -118,4 +118,4 @@ async def cache_stats() -> dict[str, int]:
     from .cache import stats
 
     space = _space()
-    return await call(space.store, stats, space)  # type: ignore[no-any-return]
+    return await call(space.store, stats, space)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import marshal
+from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from .http import HTTPCalls
 from .importer import load_object
 from .interrupt import Interrupted, resume
 from .streams import ASGIPort, Inbox
+from .waiter import Waiter
 from .websocket import WebSocketPort
 from .wsgi import WSGICalls
 
@@ -41,6 +43,7 @@ class Calls:
         self._sockets: dict[int, asyncio.Task[None]] = {}  # WebSockets, idle for the most part: they take no place
         self._inboxes: dict[int, Inbox] = {}
         self._cancelled: dict[int, None] = {}
+        self.woken: deque[Waiter] = deque()  # those who got what they waited for, and do not run yet
         self.wsgi = WSGICalls(worker)
         self._http = HTTPCalls(worker)
         self._functions: dict[str, Any] = {}
@@ -192,7 +195,7 @@ class Calls:
 
     async def _fetch(self, call: int) -> bytes:
         """The body of a call that was too large for its frame."""
-        inbox = self._inboxes[call] = Inbox()
+        inbox = self._inboxes[call] = Inbox(self.woken)
         pieces: list[bytes] = []
         try:
             while True:
@@ -208,7 +211,7 @@ class Calls:
         if not inbox.events:
             self._worker.post((f.WANT, call))
             while not inbox.events:
-                inbox.waiter = self._worker.loop.create_future()
+                inbox.waiter = Waiter(self._worker.loop)
                 await inbox.waiter
         event: dict[str, Any] = inbox.events.popleft()
         return event
@@ -284,7 +287,7 @@ class Calls:
         """Where what comes for the call arrives, from the first time on until `forget`."""
         inbox = self._inboxes.get(call)
         if inbox is None:
-            inbox = self._inboxes[call] = Inbox()
+            inbox = self._inboxes[call] = Inbox(self.woken)
         return inbox
 
     def forget(self, call: int) -> None:

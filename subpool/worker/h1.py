@@ -29,6 +29,7 @@ from ..wire import (
     whole,
 )
 from .streams import Inbox
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .http import Request, Site
@@ -106,7 +107,8 @@ class H1Port(HTTPExchange):
         held = self._held
         if held is not None:
             flags, head, body, tail = held
-            self._out(flags | DONE, head, body, tail)
+            if not self._joined(flags | DONE, head, body, tail):
+                self._out(flags | DONE, head, body, tail)
             return
         if not self.done and (self._inbox is None or not self._inbox.gone):
             missing = "without a response" if self.state is START else "before its response was complete"
@@ -124,7 +126,7 @@ class H1Port(HTTPExchange):
             if self._streamed:
                 self._worker.post((f.WANT, self._call))
             while not inbox.events and not self._over(inbox):
-                inbox.waiter = self._worker.loop.create_future()
+                inbox.waiter = Waiter(self._worker.loop)
                 await inbox.waiter
         if not inbox.events:
             return {"type": "http.disconnect"}
@@ -187,8 +189,7 @@ class H1Port(HTTPExchange):
         inbox = self._inbox
         if inbox is not None:
             if self.done:
-                if inbox.waiter is not None and not inbox.waiter.done():
-                    inbox.waiter.set_result(None)
+                inbox.answered()
             elif inbox.full():
                 await self._room(inbox)
 
@@ -225,7 +226,7 @@ class H1Port(HTTPExchange):
         while inbox.full():
             if inbox.gone:
                 raise ClientGone("the client has left")
-            inbox.room = self._worker.loop.create_future()
+            inbox.room = Waiter(self._worker.loop)
             await inbox.room
 
     async def _file(self, path: str) -> None:
@@ -274,14 +275,31 @@ class H1Port(HTTPExchange):
         if flags & LAST:
             self._last(flags | CLOSE if self._wire.close else flags, head, body, tail)
         else:
-            self._open().sent += len(head) + len(body) + len(tail) + WEIGHT
-            self._out(flags, head, body, tail)
+            inbox = self._open()
+            inbox.sent += len(head) + len(body) + len(tail)
+            if not self._joined(flags, head, body, tail):
+                inbox.sent += WEIGHT
+                self._out(flags, head, body, tail)
 
     def _last(self, flags: int, head: bytes, body: bytes, tail: bytes = b"") -> None:
         if self._holding:
             self._held = flags, head, body, tail
-        else:
+        elif not self._joined(flags, head, body, tail):
             self._out(flags, head, body, tail)
+
+    def _joined(self, flags: int, head: bytes, body: bytes, tail: bytes) -> bool:
+        """Add a small piece to the frame before, if that is this response's and was not sent yet: the front need not
+        handle and write each piece that an app sends in one breath. False if it needs a frame of its own."""
+        frames = self._worker.frames
+        if flags & FIRST or not frames:
+            return False
+        last = frames[-1]
+        size = len(body)
+        if last[0] != f.WIRE or last[1] != self._call or last[5] is not None or len(last[4]) + size >= f.LOAN_SIZE:
+            return False
+        data = b"".join((last[4], head, body, tail))
+        frames[-1] = (f.WIRE, self._call, self.status, last[3] | flags, data, None, b"", last[7] + size)
+        return True
 
     def _out(self, flags: int, head: bytes, body: bytes, tail: bytes) -> None:
         self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))

@@ -89,7 +89,11 @@ class H2Port(H1Port):
             self._finish(flags, head, body)
             return
         if body:
-            self._open().sent += len(body) + WEIGHT
+            inbox = self._open()
+            inbox.sent += len(body)
+            if self._joined(flags, head, body):
+                return
+            inbox.sent += WEIGHT
         elif head is None:
             return
         self._out(flags, head, body)
@@ -101,8 +105,21 @@ class H2Port(H1Port):
         """The last frame of the response; it may be that of the call too."""
         if self._holding:
             self._held = flags | LAST, head, body, tail
-        else:
+        elif not self._joined(flags | LAST, head, body, tail):
             self._out(flags | LAST, head, body, tail)
+
+    def _joined(self, flags: int, head: Any, body: bytes, tail: Any = None) -> bool:
+        frames = self._worker.frames
+        if flags & FIRST or not frames:
+            return False
+        last = frames[-1]
+        if last[0] != f.WIRE or last[1] != self._call or type(last[5]) is not bytes:
+            return False
+        size = len(body)
+        if len(last[5]) + size >= f.LOAN_SIZE:
+            return False
+        frames[-1] = (f.WIRE, self._call, self.status, last[3] | flags, last[4], last[5] + body, tail, last[7] + size)
+        return True
 
     def _out(self, flags: int, head: Any, body: bytes = b"", tail: Any = None) -> None:
         self._worker.post(*wire_frame(self._worker, self._call, self.status, flags, head, body, tail))

@@ -7,7 +7,6 @@ waits. A WSGI app that holds the worker's thread waits by reading the flow lane 
 
 from __future__ import annotations
 
-import asyncio
 import select
 import threading
 from collections import deque
@@ -31,6 +30,7 @@ from ..channels.exchange import (
 from ..errors import ClientGone
 from ..types import Message
 from .answers import asgi_answer
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .interrupt import Step
@@ -46,14 +46,15 @@ def default_runner() -> Any:
 
 
 class Inbox:
-    """What came for one call."""
+    """What came for one call. `woken`: where waits that are over are put, for who lets their tasks go on."""
 
-    __slots__ = ("acked", "changed", "events", "gone", "room", "sent", "waiter")
+    __slots__ = ("_woken", "acked", "changed", "events", "gone", "room", "sent", "waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, woken: deque[Waiter]) -> None:
+        self._woken = woken
         self.events: deque[Any] = deque()  # ASGI messages; of a WebSocket that is sent ahead, str and bytes
-        self.waiter: asyncio.Future[None] | None = None
-        self.room: asyncio.Future[None] | None = None
+        self.waiter: Waiter | None = None
+        self.room: Waiter | None = None
         self.changed: threading.Event | None = None  # set for an app on another thread
         self.sent = 0  # bytes of the answer; counted by the app's thread
         self.acked = 0  # bytes that were consumed; counted by the loop's thread
@@ -66,8 +67,9 @@ class Inbox:
     def put(self, event: Any) -> None:
         self.events.append(event)
         waiter = self.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None and not waiter.over:
+            waiter.over = True
+            self._woken.append(waiter)
         if self.changed is not None:
             self.changed.set()
 
@@ -88,12 +90,25 @@ class Inbox:
     def end(self) -> None:
         """The app has returned: nobody reads any more."""
         self.gone = True
-        self._wake()
+        for waiter in (self.waiter, self.room):
+            if waiter is not None and not waiter.over:
+                waiter.over = True
+                waiter.go_soon()
+        if self.changed is not None:
+            self.changed.set()
+
+    def answered(self) -> None:
+        """The app's answer is complete: who still waits in `receive()` hears of it."""
+        waiter = self.waiter
+        if waiter is not None and not waiter.over:
+            waiter.over = True
+            waiter.go_soon()
 
     def _wake(self) -> None:
-        for future in (self.waiter, self.room):
-            if future is not None and not future.done():
-                future.set_result(None)
+        for waiter in (self.waiter, self.room):
+            if waiter is not None and not waiter.over:
+                waiter.over = True
+                self._woken.append(waiter)
         if self.changed is not None:
             self.changed.set()
 
@@ -121,7 +136,7 @@ class ASGIPort(_Port):
         if not inbox.events and not self._over():
             self._worker.post((f.WANT, self._call))
             while not inbox.events and not self._over():
-                inbox.waiter = self._worker.loop.create_future()
+                inbox.waiter = Waiter(self._worker.loop)
                 await inbox.waiter
         return inbox.events.popleft() if inbox.events else {"type": "http.disconnect"}
 
@@ -133,12 +148,12 @@ class ASGIPort(_Port):
         if inbox.gone:
             raise ClientGone("the client has left")
         inbox.sent += self._send(message)
-        if self._http.done and inbox.waiter is not None and not inbox.waiter.done():
-            inbox.waiter.set_result(None)
+        if self._http.done:
+            inbox.answered()
         while inbox.full():
             if inbox.gone:
                 raise ClientGone("the client has left")
-            inbox.room = self._worker.loop.create_future()
+            inbox.room = Waiter(self._worker.loop)
             await inbox.room
 
     def _send(self, message: Message) -> int:

@@ -25,6 +25,7 @@ from ..channels.exchange import (
 from ..errors import ClientGone
 from ..types import Message
 from .streams import HIGH_WATER, post_message
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -55,7 +56,7 @@ class WebSocketPort:
             if self._ahead is None:
                 self._worker.post((f.WANT, self._call))
             while not events and not inbox.gone:
-                inbox.waiter = self._worker.loop.create_future()
+                inbox.waiter = Waiter(self._worker.loop)
                 await inbox.waiter
         if not events:
             return {"type": "websocket.disconnect", "code": ABNORMAL, "reason": ""}
@@ -86,7 +87,7 @@ class WebSocketPort:
         while inbox.sent - inbox.acked > HIGH_WATER:
             if inbox.gone:
                 raise ClientGone("the client has left")
-            inbox.room = self._worker.loop.create_future()
+            inbox.room = Waiter(self._worker.loop)
             await inbox.room
 
     def _send(self, text: Any, data: Any) -> int:

@@ -208,9 +208,11 @@ class Worker:
             self._pulling = True
             self.loop.call_soon(self.pull)
 
-    def on_flow(self) -> None:
-        """Pass on what belongs to calls under way."""
+    def on_flow(self, at_once: bool = False) -> None:
+        """Pass on what belongs to calls under way. `at_once`: the apps that wait for it go on here and now, behind all
+        that came; else in the next turn, since one of them may be who calls this."""
         lane = self.lanes.flow
+        later = not at_once
         lane.clear()
         try:
             while (item := lane.receive()) is not None:
@@ -228,16 +230,31 @@ class Worker:
                         from .reset import reset
 
                         self._resetting = self.loop.create_task(reset(self, frame[1]))
+                        later = True
                     elif op == f.EVENT:
                         data = frame[3]
                         self.calls.event(frame[1], frame[2], self.borrow(next(loans)) if data is f.LOAN else data)
                     elif op >= f.ANSWER:
                         self.service().deliver(frame)
+                        later = True
                     else:
                         self.calls.flow(frame)
         except LaneClosed:
             self.stop(0.0)
-        if not self._flushing:  # behind the apps that were woken: what they answer at once goes out in the same turn
+        woken = self.calls.woken
+        try:
+            if at_once:
+                self._flushing = True  # one flush for all that they say
+                while woken:
+                    woken.popleft().go()
+        finally:
+            while woken:
+                woken.popleft().go_soon()
+            if at_once:
+                self._flushing = False
+        if not later:
+            self.flush()
+        elif not self._flushing:  # behind those who go on in the next turn
             self._flushing = True
             self.loop.call_soon(self.flush)
 
@@ -272,7 +289,7 @@ class Worker:
         self._ended = self.loop.create_future()
         self.steward = Steward(self)
         self.steward.start()
-        self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow)  # an app may ask the host while it starts
+        self.loop.add_reader(self.lanes.flow.fileno(), self.on_flow, True)  # an app may ask the host while it starts
         try:
             if self.setup["app"] and self.setup["preload_app"]:
                 await self.apps.start(None)

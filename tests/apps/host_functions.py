@@ -62,6 +62,13 @@ def blocks(started: str, go: str) -> str:
     return "went"
 
 
+def hurries(seconds: float) -> None:
+    """The helper that this runs in loses patience after so long, when calls that were given up hold its threads."""
+    from subpool.worker import helping
+
+    helping.PATIENCE = seconds  # type: ignore[misc]
+
+
 def spins(started: str, ended: str) -> None:
     """Compute until it is interrupted."""
     signal(started)
