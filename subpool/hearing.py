@@ -56,6 +56,7 @@ class Hearing:
     used: bool
     _asking_back: bool
     _keep: bool
+    _kept: list[int]
 
     def _started(self, error: BaseException | None) -> None:
         raise NotImplementedError
@@ -256,5 +257,6 @@ class Hearing:
             self.overdue.answered(frame[1], frame[2])
         elif op == f.GIVEN_BACK:
             self._asking_back = False
-            self._untake(frame[1], self._keep)
+            kept, self._kept = self._kept, []
+            self._untake([*frame[1], *kept], self._keep)
             self.engine.assign()

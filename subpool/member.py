@@ -65,6 +65,7 @@ class Member(Hearing):
         self.exit_told = False  # to hooks
         self.threads_left: list[str] = []
         self._asking_back = self._keep = False
+        self._kept: list[int] = []  # WebSockets that go to it again when it has answered
         self.desk: Desk | None = None  # once the worker uses the host's services
         self.speaking: list[Call] = []  # calls that want to know when all that came with their words was passed on
         self.lenders: set[StreamCall] = set()  # streams that hold loans of this worker
@@ -169,7 +170,8 @@ class Member(Hearing):
         if frames is None:
             self._asking_back = self.deaf = True
             self._keep = keep
-            self._untake(unsent)
+            self._kept = [one for one in unsent if keep and one in self.calls and self.calls[one].websocket]
+            self._untake([one for one in unsent if one not in self._kept])
         else:
             self._untake([frame[1] for frame in frames] + unsent, keep)
 
