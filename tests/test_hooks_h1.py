@@ -81,7 +81,8 @@ def again(peer: Peer) -> None:
 
 def test_without_hooks_connections_are_the_plain_ones() -> None:
     from subpool.http.h1 import H1
-    from subpool.http.h1_hooked import HookedH1, RespondingH1
+    from subpool.http.h1_hooked import HookedH1
+    from subpool.http.h1_responding import RespondingH1
     from subpool.http.server import h1_type
 
     def front_of(hooks: Hooks | None) -> Any:

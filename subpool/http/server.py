@@ -372,10 +372,14 @@ def h1_type(front: Front) -> type[H1]:
     """What connections of HTTP/1.1 are: with hooks they go another way, so that without them they pay nothing."""
     if not front.hooked:
         return H1
-    from .h1_hooked import HookedH1, RespondingH1
-
     chains = (front.hooks, *(mount.hooks for mount in front.mounts))
-    return RespondingH1 if any(chain is not None and chain.on_response for chain in chains) else HookedH1
+    if any(chain is not None and chain.on_response for chain in chains):
+        from .h1_responding import RespondingH1
+
+        return RespondingH1
+    from .h1_hooked import HookedH1
+
+    return HookedH1
 
 
 async def serve(config: ServerConfig, *, hooks: Hooks | None = None) -> None:
