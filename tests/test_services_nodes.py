@@ -20,7 +20,7 @@ import pytest
 from conftest import APPS, DEADLINE, eventually, free_threaded, in_flight, pool_options
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis_kit import RedisServer, running
+from redis_kit import RedisServer, redis_server
 
 from subpool import (
     AppError,
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running(tmp_path_factory.mktemp("redis")) as server:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
@@ -385,7 +385,7 @@ async def test_a_node_that_ends(near: Any, server: RedisServer, fifo: Any) -> No
 
 async def test_redis_dies_and_comes_back(tmp_path: Path, fifo: Any) -> None:
     started, ended = fifo("started"), fifo("ended")
-    with running(tmp_path) as server, far_host(server, "gpu-1"):
+    with redis_server(tmp_path) as server, far_host(server, "gpu-1"):
         async with here(server) as pool:
             with anyio.fail_after(DEADLINE):
                 call = asyncio.create_task(pool.invoke("waits", str(started), str(ended), node="gpu-1"))
@@ -409,7 +409,7 @@ async def test_redis_dies_and_comes_back(tmp_path: Path, fifo: Any) -> None:
 
 async def test_a_redis_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_nodes, "PATIENCE", 1.0)
-    with running(tmp_path) as server:
+    with redis_server(tmp_path) as server:
         async with here(server) as pool, here(server, node="web-2") as other:
             other.register("iadd", lambda a, b: a + b, inline=True)
             assert await pool.invoke("iadd", 1, 2, node="web-2") == 3
