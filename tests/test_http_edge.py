@@ -439,6 +439,15 @@ def test_all_headers_at_the_limit(site: Site) -> None:
         check_refused(site, pieces_of(data), {431})
 
 
+def test_all_headers_at_the_limit_behind_others(tmp_path: Path) -> None:
+    """Of requests that come in one read, each head is counted by itself."""
+    with serving(unix=str(tmp_path / "s"), max_header=1000, max_headers_size=1000) as site:
+        small, large = (get("/hello", *[f"X-{number}: {'a' * 100}" for number in range(count)]) for count in (8, 12))
+        assert len(replies(site.talk(small * 9 + last("/hello")))) == 10
+        for before in range(3):
+            check_refused(site, small * before + large + BEHIND, {431}, before)
+
+
 def test_number_of_headers(site: Site) -> None:
     fields = [f"X-{number}: y" for number in range(99)]
     assert len(seen(site.ask(get("/scope", *fields)))["headers"]) == 100

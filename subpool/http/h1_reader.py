@@ -139,7 +139,7 @@ class Reader:
             self._refusal = self._refusal or (505, "HTTP/1.1 is spoken here")
         if parser.should_keep_alive() and not self.front.draining:
             call.flags |= KEEP_ALIVE
-        if self._head > self._max_head:
+        if self._head > self._max_head or not self._head:  # it came behind another one, in the same read
             self._check_head(call)
         if method not in METHODS:
             self._check_method(method)
