@@ -233,3 +233,11 @@ async def test_a_run_that_is_interrupted_ends_what_it_started(number: signal.Sig
         process.communicate()
     assert process.returncode == 130
     await eventually(lambda: not [pid for pid, when in family.items() if peers.birth(pid) == when])
+
+
+def test_every_switch_finds_what_it_switches_off() -> None:
+    """In a process of its own: a patch that misses its mark raises."""
+    for module in sorted(path.stem for path in (ROOT / "perf" / "off").glob("[a-z]*.py")):
+        command = [sys.executable, "-c", f"import perf.off.{module}"]
+        done = subprocess.run(command, env=RUN, capture_output=True, text=True, timeout=25, check=False)
+        assert done.returncode == 0, done.stderr

@@ -5,6 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from perf.off import replace
-from subpool.worker import worker
+from subpool.worker import life
 
-replace(worker, "_new_loop", asyncio.new_event_loop)
+replace(life, "_new_loop", asyncio.new_event_loop)
