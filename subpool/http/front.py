@@ -90,13 +90,15 @@ class Listener:
 
 
 class Front:
-    """Shared by all connections. `mounts` is ordered: the longest prefix first."""
+    """Shared by all connections."""
 
     def __init__(self, config: ServerConfig, loop: asyncio.AbstractEventLoop, access: AccessLog | None = None) -> None:
         self.config = config
         self.loop = loop
         self.access = access
         self.mounts: list[Mount] = []
+        self._prefixes: dict[str, Mount] = {}
+        self._longest = 0  # of the prefixes
         self.only: Mount | None = None  # the one mount at the root, if there is no other
         self.connections: set[Connection] = set()
         self.ids = numbers
@@ -118,7 +120,9 @@ class Front:
     # where requests go
 
     def set_mounts(self, mounts: list[Mount]) -> None:
-        self.mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
+        self.mounts = mounts
+        self._prefixes = {mount.prefix: mount for mount in mounts}
+        self._longest = max((len(prefix) for prefix in self._prefixes), default=0)
         self.only = mounts[0] if len(mounts) == 1 and not mounts[0].prefix else None
 
     @property
@@ -128,11 +132,15 @@ class Front:
 
     def route(self, path: str) -> Mount | None:
         """The mount for a percent-decoded path: the longest prefix that ends at a "/"."""
-        for mount in self.mounts:
-            prefix = mount.prefix
-            if not prefix or path == prefix or path.startswith(prefix + "/"):
+        prefixes, end = self._prefixes, len(path)
+        if end > self._longest:
+            end = path.rfind("/", 0, self._longest + 1)
+        while end > 0:
+            mount = prefixes.get(path[:end])
+            if mount is not None:
                 return mount
-        return None
+            end = path.rfind("/", 0, end)
+        return prefixes.get("")
 
     def find(self, target: bytes) -> Mount | None:
         """The mount for a target in origin form."""
