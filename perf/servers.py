@@ -101,10 +101,12 @@ async def compare(session: Session, name: str, title: str, servers: Any, left: A
 
 
 def ours(session: Session, **fields: Any) -> dict[str, Peer]:
-    """Us, on this interpreter and on the others that were named."""
+    """Us, on this interpreter and on the others that were named; those without GIL with threads."""
     peers = {"subpool": Peer("subpool", isolation=session.isolation, **fields)}
     for python in session.pythons:
-        peers[f"subpool on {version(python)}"] = Peer("subpool", isolation=session.isolation, python=python, **fields)
+        name = version(python)
+        isolation = "thread" if name.endswith("t") else session.isolation
+        peers[f"subpool on {name}"] = Peer("subpool", isolation=isolation, python=python, **fields)
     return peers
 
 
