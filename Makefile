@@ -3,7 +3,7 @@
 # make test    the whole suite, two files at a time   TESTS="tests/test_pool.py -k lifespan" picks some, JOBS=0 one by one
 # make test-core   the channel, isolation, runner, pool, state and services tests, with few dependencies
 # make soak    the tests that run for minutes
-# make perf    measure everything in about 10 minutes, with a report at the end   ARGS=--rigorous or --fast (see perf/README.md)
+# make perf    measure everything in about 13 minutes, with a report at the end   ARGS=--rigorous or --fast (see perf/README.md)
 # make perf-calls, perf-servers, ...   measure that alone; "make perf-list" says what there is
 # make lint    ruff and mypy --strict
 # make clean   remove environments, caches and build products
